@@ -1,0 +1,165 @@
+"""YAML to frozen, typed configs: strict keys, ``extends:``, ``--set a.b=c``, and a dump of what was resolved.
+
+A config class stands beside the thing it configures and derives from :class:`Config`. A choice between
+implementations is a table (name -> class with a ``Config``) turned into a field type by :func:`one_of`.
+"""
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Mapping, Sequence, TypeVar, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from asr.files import atomic_write
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, no unknown keys, no silent coercion of wrong values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def one_of(table: Mapping[str, Any]) -> Any:
+    """The type of a config field that picks one entry of ``table`` by its ``type`` key.
+
+    Each entry is a class with a nested ``Config`` whose field ``type`` is ``Literal["name"]`` with that default.
+
+        ENCODERS = {"conformer": Conformer, "zipformer": Zipformer}
+        EncoderConfig = one_of(ENCODERS)
+    """
+    variants = [entry.Config for entry in table.values()]
+    for name, variant in zip(table, variants):
+        assert variant.model_fields["type"].default == name, (name, variant)
+    if len(variants) == 1:
+        return variants[0]
+    return Annotated[Union[tuple(variants)], Field(discriminator="type")]
+
+
+def load_config(cls: type[C], path: Path | str, overrides: Sequence[str] = ()) -> C:
+    """Reads ``path`` (following ``extends:``), applies ``key.sub=value`` overrides in order, validates.
+
+    Raises ValueError naming the file, the key, and the nearest valid one.
+    """
+    values = read_yaml(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return validate(cls, values, where=str(path))
+
+
+def validate(cls: type[C], values: Mapping[str, Any], where: str) -> C:
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(cls, detail) for detail in error.errors()]
+        raise ValueError(f"{where}: " + "\n  ".join(lines)) from None
+
+
+def dump_config(config: Config, path: Path) -> None:
+    """Writes every value, defaults included, so that the file alone reproduces the config."""
+    with atomic_write(path) as file:
+        yaml.safe_dump(config.model_dump(mode="json"), file, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A YAML mapping with its ``extends:`` (a path relative to the file) merged underneath it."""
+    if path in _seen:
+        raise ValueError(f"{path}: 'extends' forms a circle: {' -> '.join(map(str, _seen))}")
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file) or {}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such config file") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of keys to values, got {type(values).__name__}")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    return merge(read_yaml((path.parent / parent).resolve(), (*_seen, path)), values)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` over ``below``, mapping by mapping; a null above removes the key; a new ``type`` replaces the mapping."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(old, dict) and value.get("type", old.get("type")) == old.get("type"):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {override}: expected key=value, for example train.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {override}: the value is not valid YAML: {error}") from None
+    *path, last = key.split(".")
+    node = values
+    for name in path:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise ValueError(f"--set {override}: '{name}' is not a section")
+    if value is None:
+        node.pop(last, None)
+    elif isinstance(value, dict):
+        node[last] = merge(node.get(last) or {}, value)
+    else:
+        node[last] = value
+
+
+def _explain(cls: type[Config], detail: Any) -> str:
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        valid = _valid_keys(cls, detail["loc"][:-1])
+        nearest = difflib.get_close_matches(location[-1], valid, n=1)
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"valid keys: {', '.join(sorted(valid))}"
+        return f"unknown key '{where}'; {hint}"
+    if detail["type"] == "union_tag_invalid":
+        context = detail["ctx"]
+        return f"{where}.type: '{context['tag']}' is not one of {context['expected_tags']}"
+    return f"{where}: {detail['msg']} (got {detail['input']!r})"
+
+
+def _valid_keys(cls: type[Config], location: Sequence[Any]) -> list[str]:
+    """Keys of the config class that ``location`` leads to, through dicts, lists and unions told apart by ``type``."""
+    candidates: list[Any] = [cls]
+    for part in location:
+        following: list[Any] = []
+        for candidate in _config_classes(candidates):
+            found = candidate.model_fields.get(str(part))
+            if found is not None:
+                following.append(found.annotation)
+        if not following:  # a dict key, a list index or a union's tag: stay, narrowed to the tag where there is one
+            tagged = [c for c in _config_classes(candidates) if _tag(c) == part]
+            following = tagged or candidates
+        candidates = following
+    return sorted({key for c in _config_classes(candidates) for key in c.model_fields})
+
+
+def _tag(cls: type[Config]) -> Any:
+    found = cls.model_fields.get("type")
+    return None if found is None else found.default
+
+
+def _config_classes(annotations: Sequence[Any]) -> list[type[Config]]:
+    classes: list[type[Config]] = []
+    for annotation in annotations:
+        if isinstance(annotation, type) and issubclass(annotation, Config):
+            classes.append(annotation)
+        else:
+            classes.extend(_config_classes(getattr(annotation, "__args__", ())))
+    return classes

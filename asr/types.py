@@ -1,0 +1,132 @@
+"""The words every package shares.
+
+Shape legend, used as suffixes of tensor names throughout the project:
+
+    B  utterances in a batch          N  hypotheses (rows of a search)
+    T  feature frames                 S  encoder frames (after subsampling)
+    F  feature bins                   D  channels of a hidden layer
+    U  tokens of a transcript         V  vocabulary, blank (id 0) included
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+BLANK = 0
+"""Token id of the blank symbol in every vocabulary of this toolkit."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Token sequences of a batch.
+
+    tokens_BU: int64 (B, U), padded with ``BLANK``.
+    lens_B: int64 (B,), the number of real tokens of each row; may be zero.
+    """
+
+    tokens_BU: Tensor
+    lens_B: Tensor
+
+    @classmethod
+    def from_lists(cls, sequences: Sequence[Sequence[int]]) -> "Targets":
+        lens_B = torch.tensor([len(s) for s in sequences], dtype=torch.int64)
+        longest = int(lens_B.max()) if len(sequences) else 0
+        tokens_BU = torch.full((len(sequences), longest), BLANK, dtype=torch.int64)
+        for row, sequence in enumerate(sequences):
+            tokens_BU[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
+        return cls(tokens_BU, lens_B)
+
+    def to_lists(self) -> list[list[int]]:
+        return [row[:n] for row, n in zip(self.tokens_BU.tolist(), self.lens_B.tolist())]
+
+    def to(self, device: torch.device | str) -> "Targets":
+        return Targets(self.tokens_BU.to(device), self.lens_B.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mini-batch, as the data package makes it.
+
+    features_BTF: float32 (B, T, F), padded with the features' padding value.
+    feature_lens_B: int64 (B,), frames of each utterance, 1 <= lens <= T.
+    ids: B utterance (cut) ids, for error messages and results.
+    texts: B transcripts after text normalisation.
+    durations: B durations in seconds.
+    targets: token sequences, or None where the data was loaded without a tokenizer.
+    """
+
+    features_BTF: Tensor
+    feature_lens_B: Tensor
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    durations: tuple[float, ...]
+    targets: Targets | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(
+            self.features_BTF.to(device), self.feature_lens_B.to(device), self.ids, self.texts, self.durations,
+            None if self.targets is None else self.targets.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class EncoderOut:
+    """What an encoder gives.
+
+    frames_BSD: float (B, S, D).
+    lens_B: int64 (B,), valid frames of each utterance; frames beyond are unspecified.
+    """
+
+    frames_BSD: Tensor
+    lens_B: Tensor
+
+
+@dataclass(frozen=True)
+class LossOut:
+    """What a loss gives.
+
+    total_B: float32 (B,), the negative log-likelihood to minimise, per utterance, summed over frames;
+        +inf where an utterance has no alignment (never NaN).
+    parts: detached (B,) tensors worth logging, by name.
+    """
+
+    total_B: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One result of a search over one utterance.
+
+    tokens: token ids without blanks.
+    score: the log-probability by which the search ranked it, every scorer included.
+    scores: the same by component ("model", and each scorer by its name).
+    frames: encoder frame at which each token was emitted, or None where the search does not know.
+    confidences: per token, in 0..1, or None.
+    words: set by word-level graph searches only; otherwise the tokenizer makes words of tokens.
+    word_frames: start frame of each of ``words``, or None.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    frames: tuple[int, ...] | None = None
+    confidences: tuple[float, ...] | None = None
+    words: tuple[str, ...] | None = None
+    word_frames: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A recognised word with its times in seconds from the start of the utterance (None where unknown)."""
+
+    text: str
+    start: float | None = None
+    end: float | None = None
+    confidence: float | None = None
