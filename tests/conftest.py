@@ -1,0 +1,17 @@
+"""Fixtures every test may use."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real corpora and reference outputs that may stand beside the checkout."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("the folder ../shared with real corpora and reference outputs is absent")
+    return path
