@@ -1,0 +1,100 @@
+"""An experiment: its config, where its files lie, and how its parts are built from the two.
+
+The resolved config in ``exp/<name>/config.yaml`` is all that decoding, export and transcription need.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.config import Config, load_config
+from asr.data import CorpusConfig
+from asr.decode import DecodeConfig
+from asr.features import FeaturesConfig
+from asr.lang import LangConfig
+from asr.lm import NgramConfig
+from asr.losses import LossConfig
+from asr.models.transducer import Transducer
+from asr.tokens import Tokenizer, TokensConfig, load_tokenizer
+from asr.train import TrainConfig
+
+
+class ExperimentConfig(Config):
+    """Everything a run depends on. One YAML file; ``exp/<name>/config.yaml`` holds it resolved."""
+
+    name: str
+    seed: int = 42
+    corpus: CorpusConfig
+    features: FeaturesConfig = FeaturesConfig()
+    tokens: TokensConfig
+    lang: LangConfig = LangConfig()
+    ngram: NgramConfig = NgramConfig()
+    model: Transducer.Config
+    losses: dict[str, LossConfig]
+    train: TrainConfig = TrainConfig()
+    decode: DecodeConfig = DecodeConfig()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The only place that composes file names: see the table at the end of docs/architecture.md."""
+
+    config: ExperimentConfig
+    data: Path
+    exp: Path
+
+    @property
+    def manifests(self) -> Path:
+        return self.data / "manifests"
+
+    def cuts(self, split: str) -> Path:
+        return self.manifests / f"{split}.jsonl.gz"
+
+    def features(self, split: str) -> Path:
+        """Cuts to load for training and decoding: those with stored features, or the plain ones where features are made on the fly."""
+        if not self.config.features.stored:
+            return self.cuts(split)
+        return self.data / self.config.features.name / f"{split}.jsonl.gz"
+
+    @property
+    def lang(self) -> Path:
+        return self.data / f"lang_{self.config.tokens.name}"
+
+    @property
+    def tokens(self) -> Path:
+        """The experiment's own copy of the tokenizer."""
+        return self.exp / "tokens"
+
+    @property
+    def config_file(self) -> Path:
+        return self.exp / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.exp / "checkpoints"
+
+    def decode(self, split: str) -> Path:
+        return self.exp / "decode" / split
+
+    @property
+    def tuned(self) -> Path:
+        return self.exp / "decode" / "tuned.json"
+
+
+def build_model(config: ExperimentConfig, tokenizer: Tokenizer) -> Transducer:
+    return Transducer(config.model, config.features.dim, tokenizer.vocab_size)
+
+
+def load_experiment(exp_dir: Path, overrides: list[str] | None = None) -> ExperimentConfig:
+    """The resolved config of an experiment directory, with overrides on top."""
+    path = exp_dir / "config.yaml"
+    if not path.exists():
+        raise ValueError(f"{exp_dir}: no trained experiment here (config.yaml is missing); run 'asr train' first")
+    return load_config(ExperimentConfig, path, overrides or [])
+
+
+def experiment_tokenizer(layout: Layout) -> Tokenizer:
+    """The tokenizer an experiment was trained with, or that of the language directory before training."""
+    directory: Any = layout.tokens if layout.tokens.is_dir() else layout.lang
+    return load_tokenizer(directory)
