@@ -1,0 +1,64 @@
+"""Corpora from their publishers: by lhotse name, or as an archive at an address."""
+from __future__ import annotations
+
+import difflib
+import inspect
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from asr.files import atomic_dir
+
+DOWNLOAD = "download_"
+NO_NETWORK = "where there is no network, fetch it elsewhere and pass --corpus-dir"
+
+
+def download_corpus(name: str, target: Path) -> Path:
+    """Fetches corpus ``name`` with lhotse's ``download_<name>`` below ``target``; returns the corpus's directory.
+
+    Raises ValueError for a corpus that lhotse cannot download (naming near ones) and when the download fails.
+    """
+    from lhotse import recipes
+
+    downloads = {key[len(DOWNLOAD):]: value for key, value in vars(recipes).items() if key.startswith(DOWNLOAD)}
+    if name not in downloads:
+        near = difflib.get_close_matches(name, downloads, n=3)
+        raise ValueError(f"lhotse has no download for a corpus named '{name}'" + (f"; near ones: {', '.join(near)}" if near else ""))
+    function: Any = downloads[name]
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        found = function(target) if inspect.signature(function).parameters else function()
+    except OSError as error:  # urllib's errors are OSErrors
+        raise ValueError(f"downloading '{name}' failed ({error}); {NO_NETWORK}") from error
+    return Path(found) if found is not None else target
+
+
+def download_archive(url: str, target: Path) -> Path:
+    """Fetches a tar archive (going on with a partial download) and unpacks it as ``target``, whole or not at all.
+
+    A single top-level folder in the archive is taken for the corpus itself. Members that would land outside are refused.
+    """
+    from lhotse.utils import resumable_download, safe_extract
+
+    if target.is_dir():
+        return target
+    archive = target.with_name(url.rsplit("/", 1)[-1])
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        resumable_download(url, filename=archive)
+        with atomic_dir(target) as unpacked, tarfile.open(archive) as tar:
+            safe_extract(tar, path=unpacked)
+            _lift_single_folder(unpacked)
+    except (OSError, tarfile.TarError) as error:
+        raise ValueError(f"downloading {url} failed ({error}); {NO_NETWORK}") from error
+    return target
+
+
+def _lift_single_folder(directory: Path) -> None:
+    entries = list(directory.iterdir())
+    if len(entries) != 1 or not entries[0].is_dir():
+        return
+    folder = entries[0].rename(directory / ".single")
+    for child in folder.iterdir():
+        child.rename(directory / child.name)
+    folder.rmdir()

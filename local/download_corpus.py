@@ -1,0 +1,33 @@
+"""Fetches a corpus from its publisher, unless it is already there.
+
+    python local/download_corpus.py --lhotse yesno --to download/yesno
+    python local/download_corpus.py --url https://www.openslr.org/resources/101/speechocean762.tar.gz --to download/speechocean762
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from asr.cli.program import program
+from asr.data.download import download_archive, download_corpus
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--lhotse", metavar="NAME", help="the corpus's name in lhotse.recipes")
+    source.add_argument("--url", help="address of a tar archive")
+    parser.add_argument("--to", type=Path, required=True, help="the corpus's directory; left alone if it exists")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.to.is_dir() and any(args.to.iterdir()):
+        print(f"{args.to}: already there")
+    elif args.url:
+        print(download_archive(args.url, args.to))
+    else:
+        print(download_corpus(args.lhotse, args.to))
+
+
+if __name__ == "__main__":
+    sys.exit(program(add_arguments, run, __doc__))

@@ -1,0 +1,38 @@
+# Sourced by every recipe after it has set its options' defaults: options, environment, stage().
+#
+# Options every recipe has, beside its own:
+#   --stage N --stop-stage N   run only these stages (0 to 9)
+#   --config FILE              the experiment's YAML file
+#   --set KEY=VALUE            override one key of it; may be repeated
+#   --data-dir DIR             manifests, features, language directory
+#   --exp-dir DIR              the experiment (default: exp/<name in the config>)
+#   --results-dir DIR          where ledger.jsonl and RESULTS.md go (default: the recipe's own)
+: "${stage:=0}" "${stop_stage:=9}" "${config:=conf/base.yaml}" "${data_dir:=data}" "${exp_dir:=}" "${results_dir:=.}"
+overrides=()
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$root/utils/parse_options.sh"
+cd "$(dirname "$0")"
+
+venv=${VENV:-$root/.venv}
+if [ -x "$venv/bin/python" ]; then PATH=$venv/bin:$PATH; fi
+export PATH PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+local="$root/local"
+if ! command -v python >/dev/null || ! python -c 'import asr, torch' 2>/dev/null; then
+  echo "error: no Python with the toolkit's packages found; run 'make env' in $root first" >&2
+  exit 2
+fi
+
+# What every program is told: which experiment, and where its files lie.
+experiment=(--config "$config" --data-dir "$data_dir")
+if [ -n "$exp_dir" ]; then experiment+=(--exp-dir "$exp_dir"); fi
+for override in ${overrides[@]+"${overrides[@]}"}; do experiment+=(--set "$override"); done
+
+# stage N "title" command...: runs the command if N lies between --stage and --stop-stage. Stages skip what is up to date themselves.
+stage() {
+  local number=$1 title=$2
+  shift 2
+  if ((number < stage || number > stop_stage)); then return 0; fi
+  echo "== stage $number: $title ($(date +%T))"
+  "$@"
+}
