@@ -21,12 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.to.is_dir() and any(args.to.iterdir()):
-        print(f"{args.to}: already there")
-    elif args.url:
-        print(download_archive(args.url, args.to))
+    if args.url:
+        download_archive(args.url, args.to)
     else:
-        print(download_corpus(args.lhotse, args.to))
+        download_corpus(args.lhotse, args.to)
+    print(f"the corpus is in {args.to}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ NO_NETWORK = "where there is no network, fetch it elsewhere and pass --corpus-di
 
 
 def download_corpus(name: str, target: Path) -> Path:
-    """Fetches corpus ``name`` with lhotse's ``download_<name>`` below ``target``; returns the corpus's directory.
+    """Fetches corpus ``name`` with lhotse's ``download_<name>``; ``target`` becomes the corpus's directory once it is whole.
 
     Raises ValueError for a corpus that lhotse cannot download (naming near ones) and when the download fails.
     """
@@ -24,13 +24,17 @@ def download_corpus(name: str, target: Path) -> Path:
     if name not in downloads:
         near = difflib.get_close_matches(name, downloads, n=3)
         raise ValueError(f"lhotse has no download for a corpus named '{name}'" + (f"; near ones: {', '.join(near)}" if near else ""))
+    if target.is_dir():
+        return target
     function: Any = downloads[name]
-    target.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.part")
+    partial.mkdir(parents=True, exist_ok=True)
     try:
-        found = function(target) if inspect.signature(function).parameters else function()
+        found = function(partial) if inspect.signature(function).parameters else function()
     except OSError as error:  # urllib's errors are OSErrors
         raise ValueError(f"downloading '{name}' failed ({error}); {NO_NETWORK}") from error
-    return Path(found) if found is not None else target
+    Path(found or partial).rename(target)
+    return target
 
 
 def download_archive(url: str, target: Path) -> Path:
