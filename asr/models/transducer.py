@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from asr.config import Config
+from asr.config import Config as BaseConfig
 from asr.models.ctc import CtcHead
 from asr.models.encoders import ENCODERS, EncoderConfig
 from asr.models.joiner import Joiner
@@ -17,7 +17,7 @@ from asr.types import EncoderOut
 
 
 class Transducer(nn.Module):
-    class Config(Config):
+    class Config(BaseConfig):
         encoder: EncoderConfig  # type: ignore[valid-type]
         predictor: PredictorConfig  # type: ignore[valid-type]
         joiner: Joiner.Config = Joiner.Config()
@@ -30,6 +30,11 @@ class Transducer(nn.Module):
         self.predictor: Any = PREDICTORS[config.predictor.type](config.predictor, vocab_size)
         self.joiner = Joiner(config.joiner, self.encoder.output_dim, self.predictor.output_dim, vocab_size)
         self.ctc = None if config.ctc is None else CtcHead(config.ctc, self.encoder.output_dim, vocab_size)
+
+    def on_step(self, step: int) -> None:
+        """Tells the encoder the number of the training step, where it has values that change with it."""
+        if hasattr(self.encoder, "set_step"):
+            self.encoder.set_step(step)
 
     def encode(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
         return self.encoder(features_BTF, lens_B)

@@ -1,0 +1,15 @@
+"""The table of encoders. Each is ``Encoder(config, feature_dim)`` with ``forward(features_BTF, lens_B) -> EncoderOut`` and
+
+    subsampling: int, output_dim: int, min_frames: int      frames per encoder frame; channels; the shortest input
+    frames_out(lens_B) -> lens_B                            encoder frames of so many feature frames
+    set_step(step)                                          optional: told the training step, for scheduled values
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from asr.config import one_of
+from asr.models.conformer import Conformer
+
+ENCODERS: dict[str, Any] = {"conformer": Conformer}
+EncoderConfig = one_of(ENCODERS)
