@@ -1,0 +1,39 @@
+"""Tokenizers: text to token ids and back."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from asr.config import Config, one_of, read_yaml, validate
+from asr.tokens.bpe import BpeTokenizer
+from asr.tokens.char import CharTokenizer
+from asr.tokens.phone import PhoneTokenizer
+from asr.tokens.tokenizer import BOUNDARY, Tokenizer, WordSpan
+
+__all__ = ["BOUNDARY", "TOKENIZERS", "Tokenizer", "TokensConfig", "WordSpan", "load_tokenizer", "train_tokenizer"]
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {"char": CharTokenizer, "bpe": BpeTokenizer, "phone": PhoneTokenizer}
+
+TokensConfig = one_of(TOKENIZERS)
+
+
+class _Stored(Config):
+    tokens: TokensConfig  # type: ignore[valid-type]
+
+
+def train_tokenizer(config: Any, texts: Sequence[str]) -> Tokenizer:
+    """A tokenizer of the type that ``config`` (a ``TokensConfig``) names, its vocabulary made from ``texts``."""
+    return TOKENIZERS[config.type].train(config, texts)
+
+
+def load_tokenizer(directory: Path | str) -> Tokenizer:
+    """The tokenizer that ``Tokenizer.save`` wrote into ``directory``. Raises ValueError where there is none."""
+    directory = Path(directory)
+    path = directory / "tokenizer.yaml"
+    if not path.exists():
+        raise ValueError(f"{directory}: there is no tokenizer here (tokenizer.yaml is missing); run the recipe's stage 3, local/train_tokens.py")
+    config = validate(_Stored, {"tokens": read_yaml(path)}, where=str(path)).tokens
+    try:
+        return TOKENIZERS[config.type].load(config, directory)
+    except OSError as error:
+        raise ValueError(f"{directory}: the tokenizer is incomplete: {error.strerror}: {error.filename}; run local/train_tokens.py again") from None

@@ -1,0 +1,80 @@
+"""Phones by a pronunciation lexicon, each word preceded by the boundary mark."""
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Sequence
+
+from asr.config import Config as BaseConfig
+from asr.tokens.lexicon import Lexicon, explain_missing, missing_words, read_lexicon, write_lexicon
+from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, read_symbols
+
+log = logging.getLogger(__name__)
+
+
+class PhoneTokenizer(Tokenizer):
+    """A word is encoded by its first pronunciation.
+
+    Decoding gives the word with that pronunciation (of homophones the one most frequent in the training text), and for phones that
+    are no word's pronunciation the phones themselves, joined by ``-``.
+    """
+
+    class Config(BaseConfig):
+        """lexicon: a file of ``word phone phone ...`` lines (CMUdict, Kaldi).
+        oov: what a training word without pronunciation means: an error that names it, or ``<unk>``.
+        """
+
+        type: Literal["phone"] = "phone"
+        lexicon: str
+        oov: Literal["error", "unk"] = "error"
+
+        @property
+        def name(self) -> str:
+            return "phone"
+
+    def __init__(self, config: "PhoneTokenizer.Config", symbols: Sequence[str], lexicon: Lexicon) -> None:
+        super().__init__(config, symbols)
+        self._lexicon = lexicon
+        self._ids = {symbol: token for token, symbol in enumerate(symbols)}
+        self._words: dict[tuple[str, ...], str] = {}
+        for word, pronunciations in lexicon.items():
+            for phones in pronunciations:
+                self._words.setdefault(phones, word)
+
+    def encode_word(self, word: str) -> list[int]:
+        return self.pronunciations(word)[0]
+
+    def pronunciations(self, word: str) -> list[list[int]]:
+        phones = self._lexicon.get(word, [(UNK_SYMBOL,)])
+        return [[self._ids[phone] for phone in (BOUNDARY, *variant)] for variant in phones]
+
+    def spell(self, units: Sequence[str]) -> str:
+        return self._words.get(tuple(units)) or "-".join(units)
+
+    def unknown(self, text: str) -> list[str]:
+        return missing_words(text.split(), self._lexicon)
+
+    @classmethod
+    def train(cls, config: "PhoneTokenizer.Config", texts: Sequence[str]) -> "PhoneTokenizer":
+        check_texts(texts)
+        lexicon = read_lexicon(Path(config.lexicon))
+        counts = Counter(word for text in texts for word in text.split())
+        missing = missing_words(counts, lexicon)
+        if missing and config.oov == "error":
+            raise ValueError(explain_missing(missing, lexicon, config.lexicon) + ", or set tokens.oov=unk")
+        if missing:
+            log.warning("%s", explain_missing(missing, lexicon, config.lexicon))
+        phones = sorted({phone for variants in lexicon.values() for variant in variants for phone in variant})
+        reserved = [phone for phone in phones if phone in (BLANK_SYMBOL, UNK_SYMBOL) or phone.startswith((BOUNDARY, "#"))]
+        if reserved:
+            raise ValueError(f"{config.lexicon}: these may not be phones: {' '.join(reserved)} (blank, unknown, boundary and disambiguation symbols)")
+        by_frequency = {word: lexicon[word] for word in sorted(lexicon, key=lambda word: (-counts[word], word))}
+        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *phones], by_frequency)
+
+    @classmethod
+    def load(cls, config: "PhoneTokenizer.Config", directory: Path) -> "PhoneTokenizer":
+        return cls(config, read_symbols(directory / "tokens.txt"), read_lexicon(directory / "pronunciations.txt"))
+
+    def _save_model(self, directory: Path) -> None:
+        write_lexicon(self._lexicon, directory / "pronunciations.txt")
