@@ -1,8 +1,9 @@
 """Tokenizers: text to token ids and back."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from asr.config import Config, one_of, read_yaml, validate
 from asr.tokens.bpe import BpeTokenizer
@@ -31,9 +32,10 @@ def load_tokenizer(directory: Path | str) -> Tokenizer:
     directory = Path(directory)
     path = directory / "tokenizer.yaml"
     if not path.exists():
-        raise ValueError(f"{directory}: there is no tokenizer here (tokenizer.yaml is missing); run the recipe's stage 3, local/train_tokens.py")
-    config = validate(_Stored, {"tokens": read_yaml(path)}, where=str(path)).tokens
+        raise ValueError(f"{directory}: there is no tokenizer here (tokenizer.yaml is missing); run stage 3, local/train_tokens.py")
+    config: Any = validate(_Stored, {"tokens": read_yaml(path)}, where=str(path)).tokens
     try:
         return TOKENIZERS[config.type].load(config, directory)
     except OSError as error:
-        raise ValueError(f"{directory}: the tokenizer is incomplete: {error.strerror}: {error.filename}; run local/train_tokens.py again") from None
+        problem = f"{error.strerror}: {error.filename}"
+        raise ValueError(f"{directory}: the tokenizer is incomplete: {problem}; run local/train_tokens.py again") from None

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Sequence
+from typing import Literal
 
 import sentencepiece
 from pydantic import Field
@@ -71,8 +72,9 @@ class BpeTokenizer(Tokenizer):
 
 def _explain(message: str, vocab_size: int) -> str:
     if found := re.search(r"Vocabulary size too high \(\d+\).*<= (\d+)", message):
-        return f"tokens.vocab_size: the training text allows at most {found[1]} subwords, {vocab_size} were asked for; set tokens.vocab_size={found[1]} or less"
+        return (f"tokens.vocab_size: the training text allows at most {found[1]} subwords, {vocab_size} were asked for; "
+                f"set tokens.vocab_size={found[1]} or less")
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return (f"tokens.vocab_size: the training text has so many different characters that at least {found[1]} tokens are needed, "
-                f"{vocab_size} were asked for; set tokens.vocab_size={found[1]} or more")
+        return (f"tokens.vocab_size: the training text's characters alone need at least {found[1]} tokens, {vocab_size} were asked for; "
+                f"set tokens.vocab_size={found[1]} or more")
     return f"sentencepiece cannot train {vocab_size} subwords: {message}"

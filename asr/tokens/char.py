@@ -1,8 +1,9 @@
 """Characters (Unicode code points), each word preceded by the boundary mark."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Sequence
+from typing import Literal
 
 from asr.config import Config as BaseConfig
 from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, read_symbols

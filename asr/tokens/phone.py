@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Sequence
+from typing import Literal
 
 from asr.config import Config as BaseConfig
 from asr.tokens.lexicon import Lexicon, explain_missing, missing_words, read_lexicon, write_lexicon
@@ -68,7 +69,7 @@ class PhoneTokenizer(Tokenizer):
         phones = sorted({phone for variants in lexicon.values() for variant in variants for phone in variant})
         reserved = [phone for phone in phones if phone in (BLANK_SYMBOL, UNK_SYMBOL) or phone.startswith((BOUNDARY, "#"))]
         if reserved:
-            raise ValueError(f"{config.lexicon}: these may not be phones: {' '.join(reserved)} (blank, unknown, boundary and disambiguation symbols)")
+            raise ValueError(f"{config.lexicon}: these may not be phones, they have a meaning of their own here: {' '.join(reserved)}")
         by_frequency = {word: lexicon[word] for word in sorted(lexicon, key=lambda word: (-counts[word], word))}
         return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *phones], by_frequency)
 

@@ -6,8 +6,9 @@ So the encoding of a text is the concatenation of its words' encodings, whatever
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from asr.config import dump_config
 from asr.files import atomic_write
@@ -110,7 +111,7 @@ class Tokenizer(ABC):
             file.writelines(f"{symbol} {token}\n" for token, symbol in enumerate(self.symbols))
         dump_config(self.config, directory / "tokenizer.yaml")
 
-    def _save_model(self, directory: Path) -> None:
+    def _save_model(self, directory: Path) -> None:  # noqa: B027 - optional
         """Files beyond tokens.txt and tokenizer.yaml; none by default."""
 
 
@@ -132,4 +133,4 @@ def check_texts(texts: Sequence[str]) -> None:
         raise ValueError("there is no text to train a tokenizer on: every transcript is empty")
     for text in texts:
         if BOUNDARY in text:
-            raise ValueError(f"the text {text!r} contains '{BOUNDARY}' (U+2581), which marks word boundaries here; let text normalisation remove it")
+            raise ValueError(f"the text {text!r} contains '{BOUNDARY}' (U+2581), the mark of word boundaries; let normalisation remove it")

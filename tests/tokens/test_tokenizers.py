@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from asr.config import load_config, validate
 from asr.config import Config as BaseConfig
+from asr.config import load_config, validate
 from asr.tokens import BOUNDARY, Tokenizer, TokensConfig, load_tokenizer, train_tokenizer
 from asr.tokens.bpe import BpeTokenizer
 from asr.tokens.char import CharTokenizer
