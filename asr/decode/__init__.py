@@ -1,0 +1,47 @@
+"""Searches over encoder output, and what they are made of. See README.md and docs/decoding.md."""
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from asr.config import Config as BaseConfig
+from asr.config import one_of
+from asr.decode.ctc_graph import CtcGraph
+from asr.decode.ctc_greedy import CtcGreedy
+from asr.decode.fast_beam import FastBeam
+from asr.decode.greedy import Greedy
+from asr.decode.modified_beam import ModifiedBeam
+from asr.decode.scorers import SCORERS, ScorerConfig
+from asr.decode.search import NOT_FOUND, Search, Unavailable
+from asr.decode.words import to_text, to_words
+
+SEARCHES: dict[str, Any] = {
+    "greedy": Greedy,
+    "modified_beam": ModifiedBeam,
+    "fast_beam": FastBeam,
+    "ctc_greedy": CtcGreedy,
+    "ctc_graph": CtcGraph,
+}
+SearchConfig = one_of(SEARCHES)
+
+__all__ = [
+    "DecodeConfig", "NOT_FOUND", "SCORERS", "SEARCHES", "ScorerConfig", "Search", "SearchConfig", "Unavailable",
+    "build_search", "to_text", "to_words",
+]
+
+
+class DecodeConfig(BaseConfig):
+    """searches: by the names their result files get. max_duration: seconds of audio in a batch (padding included)."""
+
+    searches: dict[str, SearchConfig] = {"greedy": Greedy.Config()}  # type: ignore[valid-type]
+    max_duration: float = Field(default=200.0, gt=0)
+
+
+def build_search(config: Any, model: Any, tokenizer: Any, lang: Any = None) -> Search:
+    """The search of ``config`` (a ``SearchConfig``) for a model in eval mode.
+
+    lang: the language directory (``asr.lang.Lang``), needed by graphs and by the n-gram scorer only.
+    Raises Unavailable, with the reason in one line, where this stack or this model cannot run it.
+    """
+    return SEARCHES[config.type](config, model, tokenizer, lang)

@@ -1,0 +1,107 @@
+"""Fast beam search of a stateless transducer over a graph, by k2: Kang et al., "Fast and parallel decoding for transducer",
+ICASSP 2023, section 4. Without a lexicon the graph accepts every token sequence; over LG the result is words.
+
+Shape legend: asr/types.py; N counts (utterance, context) pairs, C the predictor's context, J the joiner's dimension.
+"""
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from asr import fsa
+from asr.decode.paths import Path, best_paths, keep_graph_scores
+from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, posteriors
+from asr.models.predictors import NOTHING
+from asr.types import BLANK, EncoderOut, Hypothesis
+
+RETRY = 4
+"""Factor of beam, contexts and states with which utterances whose every path was pruned away are searched once more."""
+
+
+class FastBeam:
+    class Config(TransducerSearchConfig):
+        """graph: "trivial" (any tokens) or a graph of the language directory such as "LG", whose scores are multiplied by
+        graph_scale. beam: log-probability below the best state of a frame at which states are dropped.
+        max_contexts, max_states: limits per frame and utterance."""
+
+        type: Literal["fast_beam"] = "fast_beam"
+        graph: str = "trivial"
+        graph_scale: float = Field(default=1.0, ge=0)
+        beam: float = Field(default=20.0, gt=0)
+        max_contexts: int = Field(default=8, ge=1)
+        max_states: int = Field(default=64, ge=1)
+
+    def __init__(self, config: "FastBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
+        if not fsa.available():
+            raise Unavailable("fast beam search needs k2, which is not installed here")
+        if not hasattr(model.predictor, "context_size"):
+            raise Unavailable("fast beam search needs a stateless predictor: it merges hypotheses with equal contexts")
+        self.k2 = fsa.k2("fast beam search")
+        self.config = config
+        self.model = model
+        self.words = None if config.graph == "trivial" else lang.words
+        device = next(model.parameters()).device
+        graph = self.k2.trivial_graph(model.vocab_size - 1) if config.graph == "trivial" else lang.graph(config.graph)
+        graph.scores = graph.scores * config.graph_scale
+        self.graph = keep_graph_scores(graph.to(device))
+
+    @torch.no_grad()
+    def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
+        """The best path of each utterance. One whose paths all end outside a final state (or were pruned away) is searched
+        again with a beam ``RETRY`` times wider and may then end anywhere; failing that, the result is NOT_FOUND."""
+        paths = self._paths(encoder_out, wider=1)
+        missing = [b for b, path in enumerate(paths) if path is None]
+        if missing:
+            rows = torch.tensor(missing, device=encoder_out.lens_B.device)
+            again = EncoderOut(encoder_out.frames_BSD[rows], encoder_out.lens_B[rows])
+            for b, path in zip(missing, self._paths(again, wider=RETRY)):
+                paths[b] = path
+        tokens, frames = _tokens([() if path is None else path.labels for path in paths])
+        confidences = posteriors(self.model, encoder_out, tokens, frames)
+        return [
+            [NOT_FOUND if path is None else self._hypothesis(path, y, f, c)]
+            for path, y, f, c in zip(paths, tokens, frames, confidences)
+        ]
+
+    def _hypothesis(self, path: Path, tokens: list[int], frames: list[int], confidences: list[float]) -> Hypothesis:
+        scores = {"model": path.score - path.graph_score}
+        words = word_frames = None
+        if self.words is not None:
+            scores["graph"] = path.graph_score
+            words, word_frames = tuple(self.words[i] for i in path.words), path.word_frames
+        return Hypothesis(tuple(tokens), path.score, scores, tuple(frames), tuple(confidences), words, word_frames)
+
+    def _paths(self, encoder_out: EncoderOut, wider: int) -> list[Path | None]:
+        k2, joiner = self.k2, self.model.joiner
+        config = k2.RnntDecodingConfig(
+            vocab_size=self.model.vocab_size, decoder_history_len=self.model.predictor.context_size, beam=self.config.beam * wider,
+            max_contexts=self.config.max_contexts * wider, max_states=self.config.max_states * wider,
+        )
+        streams = k2.RnntDecodingStreams([k2.RnntDecodingStream(self.graph) for _ in encoder_out.lens_B], config)
+        encoder_BSJ = joiner.project_encoder(encoder_out.frames_BSD)
+        for s in range(int(encoder_out.lens_B.max())):
+            shape, contexts_NC = streams.get_contexts()
+            encoder_NJ = encoder_BSJ[:, s].index_select(0, shape.row_ids(1).long())
+            logits_NV = joiner(encoder_NJ, joiner.project_predictor(self._predict(contexts_NC.long())))
+            streams.advance(blank_penalised(logits_NV, self.config.blank_penalty))
+        streams.terminate_and_flush_to_streams()
+        lattice = streams.format_output(encoder_out.lens_B.tolist(), allow_partial=wider > 1)
+        return best_paths(k2, lattice)
+
+    def _predict(self, contexts_NC: Tensor) -> Tensor:
+        """Predictor outputs (N, D) of k2's contexts, which are padded with blanks where training pads with NOTHING and one blank."""
+        seen_NC = (contexts_NC != BLANK).cumsum(1) > 0
+        last_pad_NC = F.pad(seen_NC[:, 1:], (0, 1), value=True) & ~seen_NC
+        contexts_NC = torch.where(seen_NC | last_pad_NC, contexts_NC, NOTHING)
+        before_NC = F.pad(contexts_NC[:, :-1], (1, 0), value=NOTHING)
+        return self.model.predictor.step(contexts_NC[:, -1], (before_NC,))[0]
+
+
+def _tokens(labels: list[tuple[int, ...]]) -> tuple[list[list[int]], list[list[int]]]:
+    """(tokens, frames) of each utterance, from its labels by frame."""
+    frames = [[frame for frame, label in enumerate(row) if label != BLANK] for row in labels]
+    return [[row[frame] for frame in places] for row, places in zip(labels, frames)], frames

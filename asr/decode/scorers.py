@@ -1,0 +1,155 @@
+"""Scorers: what a beam search adds to the model's log-probability of a token sequence.
+
+A scorer is batched over hypotheses and depends on their tokens alone:
+
+    start(n, device) -> (scores_NV, state)          log-probability of each possible first token; blank's is 0
+    step(tokens_N, state) -> (scores_NV, state)     the same after one more (non-blank) token each
+    final(state) -> scores_N                        for the end of the utterance
+
+The state is a tuple of tensors with hypotheses as rows, as the predictor's. Shape legend: asr/types.py; R counts scorers.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Mapping, Protocol
+
+import torch
+from torch import Tensor
+
+from asr.config import Config as BaseConfig
+from asr.config import one_of
+from asr.decode.search import Unavailable
+from asr.types import BLANK
+
+State = tuple[Tensor, ...]
+
+
+class Scorer(Protocol):
+    def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]: ...
+
+    def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]: ...
+
+    def final(self, state: State) -> Tensor: ...
+
+
+class Ngram:
+    """Shallow fusion with the n-gram over tokens of the language directory: Gulcehre et al., "On using monolingual corpora in
+    neural machine translation", 2015."""
+
+    class Config(BaseConfig):
+        """scale: multiplies the log-probabilities; final: whether the end of the sentence is scored too."""
+
+        type: Literal["ngram"] = "ngram"
+        scale: float = 0.2
+        final: bool = True
+
+    def __init__(self, config: "Ngram.Config", tokenizer: Any, lang: Any) -> None:
+        if lang is None:
+            raise Unavailable("the ngram scorer needs a language directory, and this experiment has none (stage 5 makes it)")
+        from asr.lm import TokenNgram
+
+        self.config = config
+        self.ngram = TokenNgram.load(lang.directory / "token.arpa", tokenizer)
+
+    def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]:
+        return self._scored(self.ngram.start(n, device))
+
+    def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._scored(self.ngram.advance(state[0], tokens_N))
+
+    def final(self, state: State) -> Tensor:
+        return self.ngram.final(state[0]) if self.config.final else torch.zeros(len(state[0]), device=state[0].device)
+
+    def _scored(self, state_N: Tensor) -> tuple[Tensor, State]:
+        scores_NV = self.ngram.scores(state_N).clone()
+        scores_NV[:, BLANK] = 0.0
+        return scores_NV, (state_N,)
+
+
+class Length:
+    """A reward of ``scale`` per token, against the preference of every probability for short results."""
+
+    class Config(BaseConfig):
+        type: Literal["length"] = "length"
+        scale: float = 0.0
+
+    def __init__(self, config: "Length.Config", tokenizer: Any, lang: Any = None) -> None:
+        self.config = config
+        self.one_V = torch.ones(tokenizer.vocab_size)
+        self.one_V[BLANK] = 0.0
+
+    def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]:
+        return self.one_V.to(device).expand(n, -1), (torch.zeros(n, device=device),)
+
+    def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.one_V.to(tokens_N.device).expand(len(tokens_N), -1), state
+
+    def final(self, state: State) -> Tensor:
+        return torch.zeros_like(state[0])
+
+
+SCORERS: dict[str, Any] = {"ngram": Ngram, "length": Length}
+ScorerConfig = one_of(SCORERS)
+
+
+@dataclass
+class FusionState:
+    """fused_NV: sum over scorers of scale times score of each next token; scores_RNV: the unscaled parts;
+    totals_RN: unscaled sums over the tokens so far; states: one per scorer."""
+
+    fused_NV: Tensor
+    scores_RNV: Tensor
+    totals_RN: Tensor
+    states: list[State]
+
+    def select(self, rows: Tensor) -> "FusionState":
+        return FusionState(
+            self.fused_NV.index_select(0, rows),
+            self.scores_RNV.index_select(1, rows),
+            self.totals_RN.index_select(1, rows),
+            [tuple(part.index_select(0, rows) for part in state) for state in self.states],
+        )
+
+
+class Fusion:
+    """A weighted sum of scorers, stepped together. Scorers of scale 0 are left out."""
+
+    def __init__(self, configs: Mapping[str, Any], tokenizer: Any, lang: Any) -> None:
+        used = {name: config for name, config in configs.items() if config.scale}
+        self.names = tuple(used)
+        self.scorers: list[Scorer] = [SCORERS[config.type](config, tokenizer, lang) for config in used.values()]
+        self.scales_R = torch.tensor([config.scale for config in used.values()], dtype=torch.float32)
+
+    def __bool__(self) -> bool:
+        return bool(self.scorers)
+
+    def start(self, n: int, device: torch.device | str) -> FusionState:
+        self.scales_R = self.scales_R.to(device)
+        started = [scorer.start(n, device) for scorer in self.scorers]
+        scores_RNV = torch.stack([scores_NV for scores_NV, _ in started])
+        totals_RN = torch.zeros(scores_RNV.shape[:2], device=device)
+        return FusionState(self._fuse(scores_RNV), scores_RNV, totals_RN, [state for _, state in started])
+
+    def step(self, state: FusionState, rows: Tensor, tokens_M: Tensor) -> None:
+        """Advances the hypotheses ``rows`` of ``state`` (in place) by one token each."""
+        chosen_RM = self._chosen(state.scores_RNV.index_select(1, rows), tokens_M)
+        stepped = [scorer.step(tokens_M, tuple(p[rows] for p in part)) for scorer, part in zip(self.scorers, state.states)]
+        scores_RMV = torch.stack([scores_MV for scores_MV, _ in stepped])
+        state.totals_RN.index_add_(1, rows, chosen_RM)
+        state.scores_RNV.index_copy_(1, rows, scores_RMV)
+        state.fused_NV.index_copy_(0, rows, self._fuse(scores_RMV))
+        for old, (_, new) in zip(state.states, stepped):
+            for part, value in zip(old, new):
+                part.index_copy_(0, rows, value)
+
+    def finish(self, state: FusionState) -> tuple[Tensor, Tensor]:
+        """(totals_RN with the ends of utterances, unscaled; what the ends add to the score, scaled, N)."""
+        final_RN = torch.stack([scorer.final(part) for scorer, part in zip(self.scorers, state.states)])
+        return state.totals_RN + final_RN, torch.einsum("rn,r->n", final_RN, self.scales_R)
+
+    def _fuse(self, scores_RNV: Tensor) -> Tensor:
+        return torch.einsum("rnv,r->nv", scores_RNV, self.scales_R)
+
+    @staticmethod
+    def _chosen(scores_RMV: Tensor, tokens_M: Tensor) -> Tensor:
+        return scores_RMV.gather(2, tokens_M.expand(len(scores_RMV), -1).unsqueeze(2)).squeeze(2)

@@ -1,0 +1,69 @@
+"""What every search shares: its contract, and the words for what it cannot do.
+
+Shape legend: asr/types.py.
+"""
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from asr.config import Config as BaseConfig
+from asr.types import EncoderOut, Hypothesis
+
+
+class Search(Protocol):
+    """``decode`` gives one list of hypotheses per utterance, best first, never empty."""
+
+    def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]: ...
+
+
+class SearchConfig(BaseConfig):
+    """tune: dotted key of this config -> values to try on the development set, as in {"scorers.ngram.scale": [0.1, 0.3]}."""
+
+    tune: dict[str, list[float]] = {}
+
+
+class TransducerSearchConfig(SearchConfig):
+    """blank_penalty: subtracted from blank's logit; above 0 for models that delete."""
+
+    blank_penalty: float = Field(default=0.0)
+
+
+class Unavailable(ValueError):
+    """This stack (no k2) or this kind of model cannot run the search; the others go on without it."""
+
+
+NOT_FOUND = Hypothesis(tokens=(), score=-math.inf, words=(), word_frames=(), frames=(), confidences=())
+"""Stands for an utterance whose every path was pruned away."""
+
+
+def posteriors(model: Any, encoder_out: EncoderOut, tokens: Sequence[Sequence[int]], frames: Sequence[Sequence[int]]) -> list[list[float]]:
+    """The transducer's probability of each token at the frame where it was emitted, given the tokens before it.
+
+    tokens, frames: one sequence each per utterance of ``encoder_out``. Scorers and penalties have no part in it, so the
+    confidences of all transducer searches mean the same.
+    """
+    from asr.types import Targets
+
+    device = encoder_out.frames_BSD.device
+    tokens_BU = Targets.from_lists(tokens).tokens_BU.to(device)
+    if tokens_BU.numel() == 0:
+        return [[] for _ in tokens]
+    frames_BU = Targets.from_lists(frames).tokens_BU.to(device)
+    rows_B1 = torch.arange(len(tokens), device=device).unsqueeze(1)
+    encoder_BUJ = model.joiner.project_encoder(encoder_out.frames_BSD[rows_B1, frames_BU])
+    predictor_BUJ = model.joiner.project_predictor(model.predictor(tokens_BU)[:, :-1])
+    log_probs_BUV = model.joiner(encoder_BUJ, predictor_BUJ).float().log_softmax(-1)
+    probs_BU = log_probs_BUV.gather(2, tokens_BU.unsqueeze(2)).squeeze(2).exp()
+    return [row[: len(sequence)] for row, sequence in zip(probs_BU.tolist(), tokens)]
+
+
+def blank_penalised(logits: Tensor, penalty: float) -> Tensor:
+    """Log-probabilities (..., V) after ``penalty`` has been taken from blank's logit (in place: ``logits`` is given up)."""
+    if penalty:
+        logits[..., 0] -= penalty
+    return logits.float().log_softmax(-1)

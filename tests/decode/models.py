@@ -1,0 +1,57 @@
+"""Small random models and encoder outputs, for every test of searches."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from asr.models.ctc import CtcHead
+from asr.models.joiner import Joiner
+from asr.models.predictors import PREDICTORS
+from asr.types import EncoderOut
+
+VOCABULARY = 7
+DIM = 12
+
+
+def random_model(seed: int = 0, predictor: str = "stateless", sharpness: float = 6.0) -> Any:
+    """All of a transducer that a search uses, without an encoder, with random weights that make distributions neither flat nor certain."""
+    torch.manual_seed(seed)
+    predictor_config = PREDICTORS[predictor].Config(dim=8)
+    model = torch.nn.Module()
+    model.vocab_size = VOCABULARY
+    model.predictor = PREDICTORS[predictor](predictor_config, VOCABULARY)
+    model.joiner = Joiner(Joiner.Config(dim=10), DIM, 8, VOCABULARY)
+    model.ctc = CtcHead(CtcHead.Config(), DIM, VOCABULARY)
+    model.ctc_log_probs = lambda out: model.ctc(out.frames_BSD)
+    with torch.no_grad():
+        model.joiner.output_linear.weight *= sharpness
+        model.joiner.output_linear.bias[0] += 1.0
+        model.ctc.output_linear.weight *= sharpness
+    return model.eval()
+
+
+def random_encoder_out(seed: int = 1, lens: tuple[int, ...] = (9, 23, 1, 16, 23)) -> EncoderOut:
+    """Frames beyond each length are huge, so that a search that reads them is found out."""
+    torch.manual_seed(seed)
+    frames_BSD = torch.full((len(lens), max(lens), DIM), 1e3)
+    for b, n in enumerate(lens):
+        frames_BSD[b, :n] = torch.randn(n, DIM)
+    return EncoderOut(frames_BSD, torch.tensor(lens))
+
+
+def one_by_one(encoder_out: EncoderOut) -> list[EncoderOut]:
+    return [EncoderOut(f[None, :n], torch.tensor([n])) for f, n in zip(encoder_out.frames_BSD, encoder_out.lens_B.tolist())]
+
+
+def log_probs(model: Any, frame_D: torch.Tensor, tokens: list[int], blank_penalty: float = 0.0) -> torch.Tensor:
+    """(V,) the slow way: the predictor runs over the whole sequence."""
+    out_UD = model.predictor(torch.tensor([tokens], dtype=torch.int64))[0]
+    joiner = model.joiner
+    logits = joiner(joiner.project_encoder(frame_D), joiner.project_predictor(out_UD[-1])).clone()
+    logits[0] -= blank_penalty
+    return logits.log_softmax(0)
+
+
+TOKENIZER = SimpleNamespace(vocab_size=VOCABULARY)
