@@ -14,7 +14,7 @@ import re
 import sys
 import urllib.parse
 import urllib.request
-from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, Sequence
 
 TIMEOUT_SECONDS = 5
 OLDEST_TORCH = (2, 4)
@@ -26,7 +26,7 @@ NAME = re.compile(
 
 
 class Wheel(NamedTuple):
-    release: Tuple[int, ...]  # of k2; its date of build is the last number
+    release: tuple[int, ...]  # of k2; its date of build is the last number
     torch: str
     cuda: str  # empty where built for the CPU only
     python: str
@@ -48,8 +48,8 @@ def parse_page(html: str, base: str) -> "list[Wheel]":
 
 
 def choose(
-    wheels: Iterable[Wheel], pythons: Sequence[str], system: Tuple[str, str], torch: Optional[str] = None, cuda: Optional[str] = None
-) -> Optional[Wheel]:
+    wheels: Iterable[Wheel], pythons: Sequence[str], system: tuple[str, str], torch: str | None = None, cuda: str | None = None
+) -> Wheel | None:
     """The wheel with the newest torch, then the newest k2; among equals, for the Python named first.
 
     system: operating system and processor, as the platform module names them. torch, cuda: only wheels built for exactly these.
@@ -64,7 +64,7 @@ def choose(
             and (cuda is None or wheel.cuda == cuda)
         )
 
-    def newness(wheel: Wheel) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
+    def newness(wheel: Wheel) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         return _numbers(wheel.torch), wheel.release, -list(pythons).index(wheel.python)
 
     return max(filter(fits, wheels), key=newness, default=None)
@@ -77,7 +77,7 @@ def runs_on(wheel_platform: str, system: str, processor: str) -> bool:
     return name in wheel_platform and wheel_platform.endswith(processors.get(processor, (processor,)))
 
 
-def _numbers(version: str) -> Tuple[int, ...]:
+def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 

@@ -5,6 +5,7 @@
 #   make env STACK=k2               Python 3.10, torch 1.13, k2
 #   make env STACK=modern           Python 3.11 or newer, a recent torch, no k2
 #   utils/setup_env.sh --dry-run    says what would be built, and why
+#   utils/setup_env.sh --rebuild    builds it anew, whatever state it is in
 #   utils/setup_env.sh --if-missing builds only where there is no environment, or an interrupted one; else says nothing
 #
 # STACK=auto takes the first of these that can be had: a recent torch with k2 from k2's own page of wheels; the k2 stack;
@@ -18,7 +19,7 @@ venv=${VENV:-.venv}
 log=$venv/build.log
 k2_pages=https://k2-fsa.github.io/k2
 modern_pythons=(3.11 3.12 3.13)   # the first is the one the pins were tested with
-dry_run=false if_missing=false
+dry_run=false if_missing=false rebuild=false
 
 fail() {
     echo "make env: $*" >&2
@@ -29,6 +30,7 @@ for argument in "$@"; do
     case $argument in
         --dry-run) dry_run=true ;;
         --if-missing) if_missing=true ;;
+        --rebuild) rebuild=true ;;
         --help) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//; p}' "$0"; exit 0 ;;
         *) fail "unknown option $argument; see utils/setup_env.sh --help" ;;
     esac
@@ -165,7 +167,7 @@ prepare_directory() {
     if [[ -d $venv ]] && ! ours; then
         fail "$venv exists and was not made by this script: remove it, or choose another place with VENV=directory"
     fi
-    if [[ -e $venv/.incomplete || "$(head -n 1 "$venv/.stamp" 2>/dev/null)" != "$(identity)" ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    if $rebuild || [[ -e $venv/.incomplete || "$(head -n 1 "$venv/.stamp" 2>/dev/null)" != "$(identity)" ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
         rm -rf "$venv"
     fi
     mkdir -p "$venv"
@@ -205,7 +207,7 @@ build() {
 
 # Whether what stands there is whole, of the wanted stack, and made from the requirements as they are now.
 up_to_date() {
-    [[ -e $venv/.stamp && ! -e $venv/.incomplete ]] || return 1
+    [[ -e $venv/.stamp && ! -e $venv/.incomplete ]] && ! $rebuild || return 1
     built=$(sed -n '1s/ .*//p' "$venv/.stamp")
     [[ $stack == auto || $stack == "$built" ]] || return 1
     [[ "$(cat "$venv/.stamp")" == "$(identity; requirements_hash "$built")" ]] && "$venv/bin/python" -c '' 2>/dev/null
