@@ -1,0 +1,4 @@
+"""Training losses. See README.md; a new one is a class file and a row of ``LOSSES`` in combined.py."""
+from asr.losses.combined import LOSSES, LossConfig, Losses, build_losses
+
+__all__ = ["LOSSES", "LossConfig", "Losses", "build_losses"]

@@ -162,6 +162,8 @@ class RotaryAttention(Attention):
 
 
 class RotaryPositions(nn.Module):
+    frequency_E: Tensor
+
     def __init__(self, dim: int, head_dim: int) -> None:
         super().__init__()
         self.register_buffer("frequency_E", 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim), persistent=False)
@@ -195,6 +197,8 @@ class RelativeAttention(Attention):
 
 
 class RelativePositions(nn.Module):
+    frequency_D: Tensor
+
     def __init__(self, dim: int, head_dim: int) -> None:
         super().__init__()
         self.register_buffer("frequency_D", 10000.0 ** (-torch.arange(0, dim, 2) / dim), persistent=False)
