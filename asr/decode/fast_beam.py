@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from asr import fsa
 from asr.decode.paths import Path, best_paths, keep_graph_scores
 from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, posteriors
-from asr.models.predictors import NOTHING
+from asr.decode.stepping import StatelessTables
+from asr.models.predictors import NOTHING, StatelessPredictor
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 RETRY = 4
@@ -38,11 +39,12 @@ class FastBeam:
     def __init__(self, config: "FastBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
         if not fsa.available():
             raise Unavailable("fast beam search needs k2, which is not installed here")
-        if not hasattr(model.predictor, "context_size"):
+        if not isinstance(model.predictor, StatelessPredictor):
             raise Unavailable("fast beam search needs a stateless predictor: it merges hypotheses with equal contexts")
         self.k2 = fsa.k2("fast beam search")
         self.config = config
         self.model = model
+        self.predictor = StatelessTables(model.predictor)
         self.words = None if config.graph == "trivial" else lang.words
         device = next(model.parameters()).device
         graph = self.k2.trivial_graph(model.vocab_size - 1) if config.graph == "trivial" else lang.graph(config.graph)
@@ -97,8 +99,7 @@ class FastBeam:
         seen_NC = (contexts_NC != BLANK).cumsum(1) > 0
         last_pad_NC = F.pad(seen_NC[:, 1:], (0, 1), value=True) & ~seen_NC
         contexts_NC = torch.where(seen_NC | last_pad_NC, contexts_NC, NOTHING)
-        before_NC = F.pad(contexts_NC[:, :-1], (1, 0), value=NOTHING)
-        return self.model.predictor.step(contexts_NC[:, -1], (before_NC,))[0]
+        return self.predictor.outputs(contexts_NC)
 
 
 def _tokens(labels: list[tuple[int, ...]]) -> tuple[list[list[int]], list[list[int]]]:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from asr.decode.search import TransducerSearchConfig, blank_penalised, posteriors
+from asr.decode.stepping import stepping
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 WINDOW = 8
@@ -30,6 +31,7 @@ class Greedy:
     def __init__(self, config: "Greedy.Config", model: Any, tokenizer: Any = None, lang: Any = None) -> None:
         self.config = config
         self.model = model
+        self.predictor = stepping(model.predictor)
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
@@ -48,7 +50,7 @@ class Greedy:
 
     def _emissions(self, encoder_out: EncoderOut, score_B: Tensor) -> list[tuple[int, int, int]]:
         """(utterance, frame, token), in order within each utterance; log-probabilities are added to ``score_B``."""
-        joiner, predictor = self.model.joiner, self.model.predictor
+        joiner, predictor = self.model.joiner, self.predictor
         encoder_BSJ = joiner.project_encoder(encoder_out.frames_BSD)
         device = encoder_BSJ.device
         window_W = torch.arange(WINDOW, device=device)

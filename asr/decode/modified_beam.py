@@ -18,6 +18,7 @@ from torch import Tensor
 
 from asr.decode.scorers import Fusion, FusionState, ScorerConfig
 from asr.decode.search import TransducerSearchConfig, blank_penalised, posteriors
+from asr.decode.stepping import stepping
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 START_OF_HASH, SPREAD, MIX = 0x6A09E667F3BCC909, 0x3C6EF372FE94F82B, 0x1F83D9ABFB41BD6B
@@ -75,6 +76,7 @@ class ModifiedBeam:
     def __init__(self, config: "ModifiedBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
         self.config = config
         self.model = model
+        self.predictor = stepping(model.predictor)
         self.fusion = Fusion(config.scorers, tokenizer, lang)
         self.context = getattr(model.predictor, "context_size", 1)
 
@@ -107,7 +109,7 @@ class ModifiedBeam:
 
     def _start(self, count: int, device: torch.device) -> Beam:
         k = self.config.beam
-        out_ND, state = self.model.predictor.start(count * k, device)
+        out_ND, state = self.predictor.start(count * k, device)
         scores_BK = torch.full((count, k), -math.inf, device=device)
         scores_BK[:, 0] = 0.0
         hashes_BK = torch.full((count, k), START_OF_HASH, dtype=torch.int64, device=device)
@@ -136,7 +138,7 @@ class ModifiedBeam:
         grown = ((tokens_N != BLANK) & (scores_BK.view(-1) > -math.inf)).nonzero().squeeze(1)
         if len(grown):
             grown_tokens = tokens_N[grown]
-            out, new_state = self.model.predictor.step(grown_tokens, tuple(part.index_select(0, grown) for part in state))
+            out, new_state = self.predictor.step(grown_tokens, tuple(part.index_select(0, grown) for part in state))
             predictor_NJ.index_copy_(0, grown, self.model.joiner.project_predictor(out))
             for part, new in zip(state, new_state):
                 part.index_copy_(0, grown, new)
