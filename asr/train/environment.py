@@ -1,0 +1,43 @@
+"""The machine and the source tree a run happens on."""
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import torch
+
+from asr.train.distributed import Ranks
+
+
+def choose_device(name: str, ranks: Ranks) -> torch.device:
+    """ "auto" is this process's GPU where there is one, else the CPU. Raises ValueError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"train.device: '{name}' is not a device; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("train.device: cuda was asked for, but torch sees no GPU here; 'asr doctor' tells why; use auto or cpu")
+        device = torch.device("cuda", device.index if device.index is not None else ranks.local)
+        torch.cuda.set_device(device)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def source_version() -> tuple[str | None, bool | None]:
+    """(commit, whether tracked files differ from it) of the checkout this code runs from; None outside of one."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=20).stdout

@@ -1,0 +1,36 @@
+"""The list of utterances that training could not use, each told once, in ``exp/<name>/problems.jsonl``."""
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Sequence
+
+log = logging.getLogger(__name__)
+
+
+class Problems:
+    """Appends ``{"id", "problem", "epoch", "step"}`` lines; what an earlier run of the same experiment told is not told again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told: set[tuple[str, str]] = set()
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:  # a line cut off by a kill
+                    continue
+                self._told.add((entry["id"], entry["problem"]))
+
+    def report(self, ids: Sequence[str], problem: str, epoch: int, step: int) -> None:
+        new = [id for id in ids if (id, problem) not in self._told]
+        if not new:
+            return
+        self._told.update((id, problem) for id in new)
+        lines = [json.dumps({"id": id, "problem": problem, "epoch": epoch, "step": step}, ensure_ascii=False) + "\n" for id in new]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write("".join(lines))
+        shown = ", ".join(new[:5]) + (f" and {len(new) - 5} more (see {self._path})" if len(new) > 5 else "")
+        log.warning("%s: %s", problem, shown)
