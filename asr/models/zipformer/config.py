@@ -1,0 +1,105 @@
+"""Configuration of the Zipformer and its named sizes."""
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from asr.config import Config
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "layers": (1, 1, 1, 1, 1, 1), "dims": (96, 96, 128, 128, 128, 96), "unmasked_dims": (96,) * 6,
+        "feed_forward": (192, 192, 256, 256, 256, 192), "heads": (4,) * 6,
+    },
+    "small": {
+        "layers": (2, 2, 2, 2, 2, 2), "dims": (192, 256, 256, 256, 256, 256), "unmasked_dims": (192,) * 6,
+        "feed_forward": (512, 768, 768, 768, 768, 768), "heads": (4, 4, 4, 8, 4, 4),
+    },
+    "medium": {
+        "layers": (2, 2, 3, 4, 3, 2), "dims": (192, 256, 384, 512, 384, 256), "unmasked_dims": (192, 192, 256, 256, 256, 192),
+        "feed_forward": (512, 768, 1024, 1536, 1024, 768), "heads": (4, 4, 4, 8, 4, 4),
+    },
+    "large": {
+        "layers": (2, 2, 4, 5, 4, 2), "dims": (192, 256, 512, 768, 512, 256), "unmasked_dims": (192, 192, 256, 320, 256, 192),
+        "feed_forward": (512, 768, 1536, 2048, 1536, 768), "heads": (4, 4, 4, 8, 4, 4),
+    },
+}
+"""small, medium and large as published (Yao et al. 2023, table 3): 23.3, 65.5, 148.4 M parameters with a 500-piece
+stateless transducer of dimension 512; tiny: 2.4 M with the ten digits and dimension 128."""
+
+
+class ZipformerConfig(Config):
+    """One value per stack in the tuples. Whatever is not given comes from the named size.
+
+    layers: of each stack. dims: channels. unmasked_dims: channels that feature dropout never touches. feed_forward: hidden
+        channels of the second feed-forward module (the first has 3/4, the third 5/4 of them). heads: of the attention.
+    kernels: width of the depthwise convolutions, odd. downsampling: of each stack, relative to 50 Hz.
+    query_head_dim, value_head_dim, pos_head_dim: channels of each attention head. pos_dim: of the position encoding.
+    frontend_channels: of the three convolutions.
+    causal: whether the model can stream. chunk_sizes, left_frames: at 50 Hz; training draws from them anew at each step;
+        -1 stands for the whole utterance, and for unlimited left context.
+    decode_chunk_size, decode_left_frames: what evaluation and streaming use; by default the first of each.
+    warmup_steps: training steps over which the stacks, one after the other, cease to be skipped half of the time.
+    """
+
+    type: Literal["zipformer"] = "zipformer"
+    size: Literal["tiny", "small", "medium", "large"] = "tiny"
+    layers: tuple[int, ...]
+    dims: tuple[int, ...]
+    unmasked_dims: tuple[int, ...]
+    feed_forward: tuple[int, ...]
+    heads: tuple[int, ...]
+    kernels: tuple[int, ...] = (31, 31, 15, 15, 15, 31)
+    downsampling: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
+    query_head_dim: int = 32
+    value_head_dim: int = 12
+    pos_head_dim: int = 4
+    pos_dim: int = 48
+    frontend_channels: tuple[int, int, int] = (8, 32, 128)
+    causal: bool = False
+    chunk_sizes: tuple[int, ...] = (16, 32, 64, -1)
+    left_frames: tuple[int, ...] = (64, 128, 256, -1)
+    decode_chunk_size: int
+    decode_left_frames: int
+    warmup_steps: int = 4000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Fills in what the size says, so that a dumped config holds every value."""
+        if not isinstance(values, dict):
+            return values
+        values = {**SIZES.get(values.get("size", "tiny"), {}), **values}
+        for name, choices in (("decode_chunk_size", "chunk_sizes"), ("decode_left_frames", "left_frames")):
+            given = values.get(choices, cls.model_fields[choices].default)
+            if name not in values and given:
+                values[name] = given[0]
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> "ZipformerConfig":
+        stacks = len(self.downsampling)
+        for name in ("layers", "dims", "unmasked_dims", "feed_forward", "heads", "kernels"):
+            if len(getattr(self, name)) != stacks:
+                raise ValueError(f"{name} has {len(getattr(self, name))} values for the {stacks} stacks of 'downsampling'")
+        if any(u > d for u, d in zip(self.unmasked_dims, self.dims)):
+            raise ValueError(f"unmasked_dims {self.unmasked_dims} must not exceed dims {self.dims}")
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError(f"kernels must be odd, got {self.kernels}")
+        if any(dim % 4 for dim in self.dims) or self.pos_dim % 2:
+            raise ValueError(f"dims must be multiples of 4 and pos_dim of 2, got {self.dims} and {self.pos_dim}")
+        if self.causal:
+            self._check_chunks()
+        return self
+
+    def _check_chunks(self) -> None:
+        if not self.chunk_sizes or not self.left_frames:
+            raise ValueError("a causal Zipformer needs chunk_sizes and left_frames")
+        period = max(2, *self.downsampling)
+        for size in {*self.chunk_sizes, self.decode_chunk_size}:
+            if size != -1 and (size <= 0 or size % period):
+                raise ValueError(f"chunk size {size} must be -1 or a positive multiple of {period}")
+        for left in {*self.left_frames, self.decode_left_frames}:
+            if left != -1 and left < 0:
+                raise ValueError(f"left frames {left} must be -1 or at least 0")

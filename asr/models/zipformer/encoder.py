@@ -1,0 +1,303 @@
+"""The Zipformer encoder (Yao et al. 2023, arXiv 2310.11230): stacks of layers at different frame rates around one stream.
+
+Letters beyond asr/types.py: C frames of a chunk, L frames of left context.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.models.zipformer import frontend
+from asr.models.zipformer.attention import relative_positions
+from asr.models.zipformer.config import ZipformerConfig
+from asr.models.zipformer.frontend import Frontend
+from asr.models.zipformer.layer import Bypass, Frames, Layer
+from asr.models.zipformer.memory import Memory
+from asr.models.zipformer.schedule import Schedule
+from asr.types import EncoderOut
+
+FEATURE_DROPOUT = 0.125
+POSITION_DROPOUT = 0.15
+
+
+class Downsample(nn.Module):
+    """The weighted average of each ``factor`` frames, the weights being learned; the last frame is repeated where some lack."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.bias = nn.Parameter(torch.zeros(factor))
+
+    def forward(self, x_BTD: Tensor, lens_B: Tensor | None) -> Tensor:
+        """(B, T / factor, D); T is a multiple of factor. lens_B: real frames, >= 1; None: all of them."""
+        batch, _, dim = x_BTD.shape
+        weights = self.bias.softmax(0)
+        groups = x_BTD.view(batch, -1, self.factor, dim)
+        out = groups[:, :, 0] * weights[0]
+        for k in range(1, self.factor):
+            out = torch.addcmul(out, groups[:, :, k], weights[k])
+        if lens_B is None:
+            return out
+        last_B1 = lens_B.unsqueeze(1) - 1
+        group_B1 = torch.div(last_B1, self.factor, rounding_mode="floor")
+        frames_BK = torch.minimum(group_B1 * self.factor + torch.arange(self.factor, device=x_BTD.device), last_B1)
+        tail = x_BTD.gather(1, frames_BK.unsqueeze(-1).expand(-1, -1, dim))
+        tail = (tail * weights.unsqueeze(-1)).sum(1, keepdim=True).to(out.dtype)
+        return out.scatter(1, group_B1.unsqueeze(-1).expand(-1, -1, dim), tail)
+
+
+class Stack(nn.Module):
+    """Layers at one frame rate, with down- and upsampling and a bypass around them where the rate is lower."""
+
+    def __init__(self, config: ZipformerConfig, index: int) -> None:
+        super().__init__()
+        stacks, dim = len(config.downsampling), config.dims[index]
+        self.factor, self.dim, self.pos_dim = config.downsampling[index], dim, config.pos_dim
+        layers = config.layers[index]
+        begin, length = config.warmup_steps * (index + 1) / (stacks + 1), config.warmup_steps / (stacks + 1)
+        self.layers = nn.ModuleList(
+            Layer(
+                dim, heads=config.heads[index], feed_forward=config.feed_forward[index], kernel=config.kernels[index],
+                query_head_dim=config.query_head_dim, value_head_dim=config.value_head_dim, pos_head_dim=config.pos_head_dim,
+                pos_dim=config.pos_dim, causal=config.causal,
+                skip=Schedule((begin + length * i / layers, 0.5), (begin + length * (i + 1) / layers, 0.035 * self.factor**0.5)),
+            )
+            for i in range(layers)
+        )
+        self.downsample = Downsample(self.factor) if self.factor > 1 else None
+        self.bypass = Bypass(dim) if self.factor > 1 else None
+
+    def forward(
+        self, x_BTD: Tensor, frames: Frames, lens_B: Tensor | None, features_B1D: Tensor | None,
+        memories: list[Memory] | None, step: int | None,
+    ) -> Tensor:
+        """(B, T, D), T a multiple of the stack's factor. lens_B: real frames of x; features_B1D: mask of feature dropout."""
+        x = x_BTD if self.downsample is None else self.downsample(x_BTD, lens_B)
+        x = x if features_B1D is None else x * features_B1D
+        for index, layer in enumerate(self.layers):
+            x = layer(x, frames, None if memories is None else memories[index], step)
+            x = x if features_B1D is None else x * features_B1D
+        if self.bypass is None:
+            return x
+        upsampled = x.unsqueeze(2).expand(-1, -1, self.factor, -1).reshape(x_BTD.shape)
+        return self.bypass(x_BTD, upsampled, step)
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that a batch of streams remembers between two calls of :meth:`Zipformer.step`.
+
+    features_BTF: features not used up yet. frontend_BLQC: left context of the ConvNeXt layer.
+    layers: for each layer, stack by stack, its left context by name, (B, L, D) each.
+    frames_B: int64 (B,), frames at 50 Hz that have been through the stacks.
+    """
+
+    features_BTF: Tensor
+    frontend_BLQC: Tensor
+    layers: tuple[dict[str, Tensor], ...]
+    frames_B: Tensor
+
+
+class Zipformer(nn.Module):
+    """Features at 100 Hz to frames at 25 Hz; the width is that of the widest stack.
+
+    Training needs to know the step (:meth:`set_step`), on which dropout, layer skipping and limits of activations depend.
+    A causal model sees ``chunk_size`` frames (50 Hz) at a time and ``left_frames`` before them, outside training as these
+    attributes say (initially the config's), in training as drawn anew for each batch.
+    """
+
+    Config = ZipformerConfig
+    subsampling = 4
+    min_frames = 9
+
+    def __init__(self, config: ZipformerConfig, feature_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_dim = feature_dim
+        self.output_dim = max(config.dims)
+        self.chunk_size, self.left_frames = config.decode_chunk_size, config.decode_left_frames
+        self.period = math.lcm(2, *config.downsampling)
+        self.training_step = 0
+        self.frontend = Frontend(feature_dim, config.dims[0], config.frontend_channels)
+        self.stacks = nn.ModuleList(Stack(config, index) for index in range(len(config.dims)))
+        self.downsample = Downsample(2)
+
+    def set_step(self, step: int) -> None:
+        """Says which training step follows."""
+        self.training_step = step
+
+    def frames_out(self, lens_B: Tensor) -> Tensor:
+        """Encoder frames of utterances of so many feature frames."""
+        return torch.div(frontend.frames_out(lens_B) + 1, 2, rounding_mode="floor")
+
+    def forward(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
+        """features_BTF: (B, T, feature_dim), T >= min_frames. lens_B: int64 (B,), frames of each, >= min_frames."""
+        shortest, longest = int(lens_B.min()), int(lens_B.max())
+        if shortest < self.min_frames:
+            raise ValueError(f"an utterance of {shortest} feature frames is too short: the encoder needs {self.min_frames}")
+        step = self.training_step if self.training else None
+        lens_B = lens_B.to(features_BTF.device)
+        embedded_B = torch.div(lens_B - 7, 2, rounding_mode="floor")
+        ragged = shortest != longest
+        x = self.frontend(features_BTF[:, :longest], embedded_B if ragged else None, step)
+        time = x.shape[1]
+        x = F.pad(x, (0, 0, 0, -time % self.period))
+        chunk, left = self._draw_chunk()
+        frames = self._frames(x.shape[1], embedded_B, ragged or x.shape[1] != time, chunk, left, step)
+        out = self._through_stacks(x, frames, embedded_B, None, step)
+        return EncoderOut(out[:, : (time + 1) // 2], torch.div(embedded_B + 1, 2, rounding_mode="floor"))
+
+    def _draw_chunk(self) -> tuple[int, int]:
+        """Chunk size and left context in frames; -1 for no limit. The left context is a whole number of chunks, at least one."""
+        config = self.config
+        if not config.causal:
+            return -1, -1
+        chunk, left = self.chunk_size, self.left_frames
+        if self.training:
+            chunk = config.chunk_sizes[int(torch.randint(len(config.chunk_sizes), ()))]
+            left = config.left_frames[int(torch.randint(len(config.left_frames), ()))]
+        return (-1, -1) if chunk == -1 else (chunk, left if left == -1 else max(1, left // chunk) * chunk)
+
+    def _frames(
+        self, time: int, lens_B: Tensor, padded: bool, chunk: int, left: int, step: int | None
+    ) -> dict[int, Frames]:
+        """What each rate's layers must know of the ``time`` frames at 50 Hz, by downsampling factor."""
+        frames = {}
+        for factor in set(self.config.downsampling):
+            count = time // factor
+            rate_lens_B = torch.div(lens_B + factor - 1, factor, rounding_mode="floor")
+            t = torch.arange(count, device=lens_B.device)
+            pad_BT = t >= rate_lens_B.unsqueeze(1) if padded else None
+            mask = None if pad_BT is None else pad_BT.unsqueeze(1)
+            if chunk != -1:
+                distance = torch.div(t, chunk // factor, rounding_mode="floor")
+                distance = distance.unsqueeze(1) - distance
+                hidden = distance < 0 if left == -1 else (distance < 0) | (distance > left // chunk)
+                mask = hidden if mask is None else mask | hidden
+            positions = self._positions(count, count, step, lens_B.device)
+            frames[factor] = Frames(rate_lens_B, pad_BT, mask, None if chunk == -1 else chunk // factor, positions)
+        return frames
+
+    def _positions(self, queries: int, keys: int, step: int | None, device: torch.device) -> Tensor:
+        positions = relative_positions(queries, keys, self.config.pos_dim, device)
+        return positions if step is None else F.dropout(positions, POSITION_DROPOUT)
+
+    def _through_stacks(
+        self, x: Tensor, frames: dict[int, Frames], lens_B: Tensor, memories: list[Memory] | None, step: int | None
+    ) -> Tensor:
+        lens = None if frames[min(frames)].pad_BT is None else lens_B
+        feature_masks = self._feature_masks(x, step)
+        outputs, first = [], 0
+        for stack, mask in zip(self.stacks, feature_masks):
+            x = _with_channels(x, stack.dim)
+            past = None if memories is None else memories[first : first + len(stack.layers)]
+            x = stack(x, frames[stack.factor], lens, mask, past, step)
+            first += len(stack.layers)
+            outputs.append(x)
+        return self.downsample(_widest(outputs), lens)
+
+    def _feature_masks(self, x: Tensor, step: int | None) -> list[Tensor | None]:
+        """Per stack (B, 1, D): some utterances do without the upper half of the channels above unmasked_dims, some without all."""
+        dims = self.config.dims
+        if step is None:
+            return [None] * len(dims)
+        kept_B2 = torch.rand(x.shape[0], 2, device=x.device) > FEATURE_DROPOUT
+        kept_B2[:, 1] &= kept_B2[:, 0]
+        masks: list[Tensor | None] = []
+        for dim, first in zip(dims, self.config.unmasked_dims):
+            second = first + (dim - first) // 2
+            mask = x.new_ones(x.shape[0], 1, dim)
+            mask[:, 0, first:second] = kept_B2[:, :1].to(x.dtype)
+            mask[:, 0, second:] = kept_B2[:, 1:].to(x.dtype)
+            masks.append(mask if first < dim else None)
+        return masks
+
+    def start(self, streams: int, device: torch.device | str = "cpu") -> StreamState:
+        """The state before the first frame of so many streams."""
+        config = self.config
+        chunk, left = self.chunk_size, self.left_frames
+        if not config.causal or chunk == -1 or left == -1:
+            raise ValueError("streaming needs 'causal: true' and a decode_chunk_size and decode_left_frames other than -1")
+        left = max(1, left // chunk) * chunk
+        layers = []
+        for stack, dim, heads, kernel in zip(self.stacks, config.dims, config.heads, config.kernels):
+            past = left // stack.factor
+            widths = {
+                "keys": (past, heads * config.query_head_dim), "nonlinear": (past, 3 * dim // 4),
+                "values1": (past, heads * config.value_head_dim), "values2": (past, heads * config.value_head_dim),
+                "conv1": (kernel // 2, dim), "conv2": (kernel // 2, dim),
+            }
+            for _ in stack.layers:
+                layers.append({name: torch.zeros(streams, *shape, device=device) for name, shape in widths.items()})
+        image = torch.zeros(streams, frontend.CONTEXT, self.frontend.bands, config.frontend_channels[-1], device=device)
+        features = torch.zeros(streams, 0, self.feature_dim, device=device)
+        return StreamState(features, image, tuple(layers), torch.zeros(streams, dtype=torch.int64, device=device))
+
+    def step(self, features_BTF: Tensor, state: StreamState, final: bool = False) -> tuple[EncoderOut, StreamState]:
+        """Takes the next features of every stream, any number of them, and gives the encoder frames they complete.
+
+        final: these are the last ones, so that what waits for more is computed now. The frames of all calls together are
+        those of :meth:`forward` on the whole utterance (evaluation, same chunk size).
+        """
+        features = torch.cat((state.features_BTF, features_BTF), dim=1)
+        chunk, outputs = self.chunk_size, []
+        while features.shape[1] >= 2 * (chunk + frontend.CONTEXT) + 7:
+            x, state = self._embed_chunk(features[:, : 2 * (chunk + frontend.CONTEXT) + 7 + 1], state, future=True)
+            features = features[:, 2 * chunk :]
+            out, state = self._step_chunk(x, state)
+            outputs.append(out)
+        if final and frontend.frames_out(features.shape[1]) > 0:
+            x, state = self._embed_chunk(features, state, future=False)
+            for piece in x.split(chunk, dim=1):
+                out, state = self._step_chunk(piece, state)
+                outputs.append(out)
+            features = features[:, :0]
+        state = StreamState(features, state.frontend_BLQC, state.layers, state.frames_B)
+        frames = torch.cat(outputs, dim=1) if outputs else features.new_zeros(features.shape[0], 0, self.output_dim)
+        return EncoderOut(frames, torch.full_like(state.frames_B, frames.shape[1])), state
+
+    def _embed_chunk(self, features: Tensor, state: StreamState, future: bool) -> tuple[Tensor, StreamState]:
+        image = self.frontend.embed(features, None)
+        used = image.shape[1] - (frontend.CONTEXT if future else 0)
+        past = torch.cat((state.frontend_BLQC, image[:, :used]), dim=1)[:, -frontend.CONTEXT :]
+        x = self.frontend.project(self.frontend.convnext(image, state.frontend_BLQC, future, None), None)
+        return x, StreamState(state.features_BTF, past, state.layers, state.frames_B)
+
+    def _step_chunk(self, x_BTD: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """x_BTD: at most a chunk of embeddings."""
+        time, chunk = x_BTD.shape[1], self.chunk_size
+        x = F.pad(x_BTD, (0, 0, 0, chunk - time))
+        lens_B = torch.full_like(state.frames_B, time)
+        left = max(1, self.left_frames // chunk) * chunk
+        frames = {}
+        for factor in set(self.config.downsampling):
+            past, count = left // factor, chunk // factor
+            rate_lens_B = torch.div(lens_B + factor - 1, factor, rounding_mode="floor")
+            t = torch.arange(-past, count, device=x.device)
+            known_B1 = torch.div(state.frames_B, factor, rounding_mode="floor").unsqueeze(1)
+            mask = ((t < -known_B1) | (t >= rate_lens_B.unsqueeze(1))).unsqueeze(1)
+            pad_BT = t[past:] >= rate_lens_B.unsqueeze(1) if time < chunk else None
+            frames[factor] = Frames(rate_lens_B, pad_BT, mask, count, self._positions(count, past + count, None, x.device))
+        memories = [Memory(past) for past in state.layers]
+        out = self._through_stacks(x, frames, lens_B, memories, None)[:, : (time + 1) // 2]
+        layers = tuple(memory.following for memory in memories)
+        return out, StreamState(state.features_BTF, state.frontend_BLQC, layers, state.frames_B + time)
+
+
+def _with_channels(x_BTD: Tensor, dim: int) -> Tensor:
+    """The first ``dim`` channels, zeros where x has fewer."""
+    return x_BTD if dim == x_BTD.shape[-1] else F.pad(x_BTD, (0, dim - x_BTD.shape[-1]))
+
+
+def _widest(outputs: list[Tensor]) -> Tensor:
+    """Each channel from the last stack that has it."""
+    pieces, dim = [], 0
+    for x in reversed(outputs):
+        if x.shape[-1] > dim:
+            pieces.append(x[..., dim:])
+            dim = x.shape[-1]
+    return torch.cat(pieces, dim=-1)

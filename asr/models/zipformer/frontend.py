@@ -1,0 +1,98 @@
+"""The convolutional frontend: features at 100 Hz to embeddings at 50 Hz (Yao et al. 2023, section 3.1, "Conv-Embed").
+
+Three convolutions (8, 32, 128 channels by default) halve time once and frequency twice, a ConvNeXt layer follows, then a
+linear layer over all frequencies. Images are laid out (B, T, Q, C) throughout, Q being the remaining frequency bands.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.models.zipformer.activations import SWOOSH_L, SWOOSH_R, BiasNorm, scaled_linear, swoosh, swoosh_linear
+from asr.models.zipformer.gradients import Balancer, Whiten
+from asr.models.zipformer.layer import dropout_mask
+from asr.models.zipformer.schedule import DROPOUT, Schedule
+
+CONTEXT = 3
+"""Frames (at 50 Hz) the ConvNeXt layer looks to either side."""
+
+
+def frames_out(features: int) -> int:
+    """Embeddings of so many feature frames; also for tensors."""
+    return (features - 7) // 2
+
+
+def convolve(x_BTQC: Tensor, conv: nn.Conv2d, padding: tuple[int, int] = (0, 0)) -> Tensor:
+    """A two-dimensional convolution with the channels last in memory, input and output."""
+    image = x_BTQC.permute(0, 3, 1, 2)
+    kernel = conv.weight.contiguous(memory_format=torch.channels_last)
+    out = F.conv2d(image, kernel, conv.bias, stride=conv.stride, padding=padding, groups=conv.groups)
+    return out.permute(0, 2, 3, 1).contiguous()
+
+
+class ConvNeXt(nn.Module):
+    """Depthwise 7 x 7 convolution and a two-layer perceptron on each pixel, around a residual connection."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = 3 * channels
+        self.depthwise = nn.Conv2d(channels, channels, 2 * CONTEXT + 1, groups=channels)
+        self.in_proj = nn.Linear(channels, hidden)
+        self.out_proj = scaled_linear(hidden, channels, 0.01)
+        self.skip = Schedule((0, 0.2), (20000, 0.015))
+        self.balance_hidden = Balancer(min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0)
+        self.balance_out = Balancer(min_positive=0.4, max_positive=0.6, min_abs=1.0, max_abs=6.0)
+        self.whiten = Whiten(5.0, growth=1.0)
+
+    def forward(self, x_BTQC: Tensor, past: Tensor | None, future: bool, step: int | None) -> Tensor:
+        """past: the CONTEXT frames before x; None: zeros. future: whether x ends with CONTEXT frames that only lend context."""
+        begin, end = (CONTEXT, CONTEXT) if past is None else (0, CONTEXT)
+        padded = x_BTQC if past is None else torch.cat((past, x_BTQC), dim=1)
+        padded = F.pad(padded, (0, 0, 0, 0, begin, 0 if future else end))
+        if future:
+            x_BTQC = x_BTQC[:, : x_BTQC.shape[1] - CONTEXT]
+        hidden = self.in_proj(convolve(padded, self.depthwise, (0, CONTEXT)))
+        change = swoosh_linear(self.balance_hidden(hidden, step), self.out_proj, SWOOSH_L)
+        if step is not None:
+            change = change * (torch.rand(x_BTQC.shape[0], 1, 1, 1, device=change.device) > self.skip(step)).to(change.dtype)
+        return self.whiten(self.balance_out(x_BTQC + change, step), step)
+
+
+class Frontend(nn.Module):
+    """(B, T, F) to (B, (T - 7) // 2, output_dim)."""
+
+    def __init__(self, feature_dim: int, output_dim: int, channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        if feature_dim < 7:
+            raise ValueError(f"the Zipformer frontend needs features of at least 7 dimensions, got {feature_dim}")
+        first, second, third = channels
+        self.bands = ((feature_dim - 1) // 2 - 1) // 2
+        self.conv1 = nn.Conv2d(1, first, 3)
+        self.conv2 = nn.Conv2d(first, second, 3, stride=2)
+        self.conv3 = nn.Conv2d(second, third, 3, stride=(1, 2))
+        self.convnext = ConvNeXt(third)
+        self.out_proj = nn.Linear(self.bands * third, output_dim)
+        self.norm = BiasNorm(output_dim)
+        self.balance1 = Balancer(max_abs=1.0)
+        self.balance2 = self.balance3 = Balancer(max_abs=4.0)
+        self.whiten = Whiten(4.0, grad_scale=0.02)
+
+    def forward(self, x_BTF: Tensor, lens_B: Tensor | None, step: int | None) -> Tensor:
+        """(B, S, output_dim) of whole utterances. lens_B: embeddings of each utterance; None: all of them everywhere."""
+        x = self.embed(x_BTF, step)
+        if lens_B is not None:
+            pad_BS = torch.arange(x.shape[1], device=x.device) >= lens_B.unsqueeze(1)
+            x = x.masked_fill(pad_BS[:, :, None, None], 0.0)
+        return self.project(self.convnext(x, None, False, step), step)
+
+    def embed(self, x_BTF: Tensor, step: int | None) -> Tensor:
+        """The first three convolutions: (B, (T - 7) // 2, Q, C)."""
+        # A fifth of the gradient reaches the first layer, whose weights would get too much of it.
+        x = swoosh(self.balance1(convolve(x_BTF.unsqueeze(-1), self.conv1, (0, 1)), step), SWOOSH_R, grad_scale=0.2)
+        x = swoosh(self.balance2(convolve(x, self.conv2), step), SWOOSH_R)
+        return swoosh(self.balance3(convolve(x, self.conv3), step), SWOOSH_R)
+
+    def project(self, x_BTQC: Tensor, step: int | None) -> Tensor:
+        x = self.norm(self.whiten(self.out_proj(x_BTQC.flatten(2)), step), step)
+        return x if step is None else x * dropout_mask((x.shape[0], 1, x.shape[2]), DROPOUT(step), x)
