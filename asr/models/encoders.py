@@ -10,6 +10,7 @@ from typing import Any
 
 from asr.config import one_of
 from asr.models.conformer import Conformer
+from asr.models.zipformer import Zipformer
 
-ENCODERS: dict[str, Any] = {"conformer": Conformer}
+ENCODERS: dict[str, Any] = {"conformer": Conformer, "zipformer": Zipformer}
 EncoderConfig = one_of(ENCODERS)
