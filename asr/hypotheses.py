@@ -33,7 +33,9 @@ class Header:
     audio_seconds: seconds of audio decoded in them; their quotient is the real-time factor.
     checkpoint: which weights, in words that let a reader find them again.
     complete: whether every utterance of the split is here; scoring refuses files that are not complete.
-    scales: scorer scales in effect, by scorer name; tuned_on: the split they were tuned on, None where none were.
+    scales: tuned values in effect, by dotted key of the settings; tuned_on: the split they were tuned on, None where none were.
+    encoder_seconds: the part of ``seconds`` that the encoder took (shared by searches that were run together).
+    fingerprint: of weights, settings and data; decoding again with the same one is not needed.
     """
 
     search: str
@@ -45,6 +47,8 @@ class Header:
     complete: bool
     scales: Mapping[str, float] = field(default_factory=dict)
     tuned_on: str | None = None
+    encoder_seconds: float = 0.0
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)

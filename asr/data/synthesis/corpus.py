@@ -286,7 +286,8 @@ def _readme(language: Language, texts: Texts, speakers: Sequence[Speaker], items
     vocabulary = {word for text in texts.splits["train"] for word in text.split()}
     lines = [
         "# numbers", "",
-        f"Spoken numbers and short commands (num2words language {language.num2words}), said by the eSpeak NG voices {', '.join(language.voices)}.",
+        f"Spoken numbers and short commands (num2words language {language.num2words}), "
+        f"said by the eSpeak NG voices {', '.join(language.voices)}.",
         "Made by local/synthesise_corpus.py; settings.json makes it again, byte for byte, on the same versions of the libraries.", "",
         f"{len(vocabulary)} different words in train; lm_text.txt: {len(texts.lm)} sentences of the same grammar.", "",
         "| split | utterances | minutes | speakers | words | sentences seen in train | in lm_text.txt |", "|---|---|---|---|---|---|---|",

@@ -1,0 +1,116 @@
+"""Substitutions, deletions and insertions between a reference and a hypothesis, in words and in characters."""
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import kaldialign
+import numpy as np
+
+from asr.hypotheses import Utterance
+
+Alignment = tuple[tuple[str | None, str | None], ...]
+"""Pairs of a reference word and a hypothesis word; None for the missing side of a deletion or an insertion."""
+
+_GAP = "\0"  # cannot be a word: words are read from JSON text split at white space
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Errors against ``length`` reference symbols, with the fewest edits, each costing 1."""
+
+    length: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference symbol; infinite where there are errors but no reference."""
+        if self.length:
+            return self.errors / self.length
+        return float("inf") if self.errors else 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.length + other.length, self.substitutions + other.substitutions,
+                      self.deletions + other.deletions, self.insertions + other.insertions)
+
+
+@dataclass(frozen=True)
+class ScoredUtterance:
+    """An utterance with its word alignment and its counts of words and characters."""
+
+    utterance: Utterance
+    alignment: Alignment
+    words: Counts
+    characters: Counts
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A decoded set."""
+
+    utterances: tuple[ScoredUtterance, ...]
+
+    @property
+    def words(self) -> Counts:
+        return sum((u.words for u in self.utterances), Counts())
+
+    @property
+    def characters(self) -> Counts:
+        return sum((u.characters for u in self.utterances), Counts())
+
+    @property
+    def errors_N(self) -> np.ndarray:
+        """int64 (N,), word errors of each utterance."""
+        return np.array([u.words.errors for u in self.utterances], dtype=np.int64)
+
+    @property
+    def lengths_N(self) -> np.ndarray:
+        """int64 (N,), reference words of each utterance."""
+        return np.array([u.words.length for u in self.utterances], dtype=np.int64)
+
+    def by_speaker(self) -> dict[str, list[ScoredUtterance]]:
+        """Utterances of each speaker, in order of first appearance; those without one are left out."""
+        speakers: dict[str, list[ScoredUtterance]] = {}
+        for scored in self.utterances:
+            if scored.utterance.speaker is not None:
+                speakers.setdefault(scored.utterance.speaker, []).append(scored)
+        return speakers
+
+
+def score(utterances: Iterable[Utterance]) -> Scored:
+    """Raises ValueError where there is not one reference word to score against."""
+    scored = Scored(tuple(score_utterance(utterance) for utterance in utterances))
+    if scored.words.length == 0:
+        raise ValueError("no reference word in any utterance: an error rate means nothing here; check the transcripts of the split")
+    return scored
+
+
+def score_utterance(utterance: Utterance) -> ScoredUtterance:
+    alignment = align(utterance.ref.split(), utterance.hyp.split())
+    characters = align(_characters(utterance.ref), _characters(utterance.hyp))
+    return ScoredUtterance(utterance, alignment, count(alignment), count(characters))
+
+
+def align(ref: Sequence[str], hyp: Sequence[str]) -> Alignment:
+    """An alignment of least edit distance (Levenshtein, every edit costs 1)."""
+    pairs = kaldialign.align(ref, hyp, _GAP)
+    return tuple((None if r == _GAP else r, None if h == _GAP else h) for r, h in pairs)
+
+
+def count(alignment: Alignment) -> Counts:
+    deletions = sum(h is None for _, h in alignment)
+    insertions = sum(r is None for r, _ in alignment)
+    differing = sum(r != h for r, h in alignment)
+    return Counts(len(alignment) - insertions, differing - deletions - insertions, deletions, insertions)
+
+
+def _characters(text: str) -> list[str]:
+    """Code points after canonical composition, white space left out: a wrong word boundary alone is no character error."""
+    return list("".join(unicodedata.normalize("NFC", text).split()))

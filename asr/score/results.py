@@ -1,0 +1,86 @@
+"""RESULTS.md, made from the ledger."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from asr.files import atomic_write
+from asr.score.ledger import Row, read
+from asr.score.report import table
+
+
+def write_results(ledger: Path, path: Path) -> None:
+    with atomic_write(path) as file:
+        file.write(results(read(ledger)))
+
+
+def results(rows: Iterable[Row]) -> str:
+    """Markdown: a table per set, of the newest row of each experiment and search, and what is needed to get them again."""
+    newest = list({(row.split, row.experiment, row.search): row for row in rows}.values())
+    lines = ["# Results", "", "Made by `asr score` from the ledger beside this file; edit neither."]
+    for split in dict.fromkeys(row.split for row in newest):
+        lines += ["", f"## {split}", "", *_split_table([row for row in newest if row.split == split])]
+    lines += ["", "## How they were made", "", *_experiment_table({row.experiment: row for row in newest}.values())]
+    return "\n".join(lines) + "\n"
+
+
+def terminal_table(rows: Sequence[Row]) -> str:
+    """What the command prints for one set."""
+    cells = [(row.search, wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions), f"{100 * row.cer:.2f}",
+              "" if row.real_time_factor is None else f"{row.real_time_factor:.4f}", scales_text(row), against_text(row)) for row in rows]
+    return table([("search", "WER % [95 %]", "S", "D", "I", "CER %", "RTF", "scales", "WER against"), *cells])
+
+
+def _split_table(rows: Sequence[Row]) -> list[str]:
+    sizes = dict.fromkeys(f"{row.utterances} utterances, {row.words} words, {row.audio_seconds / 60:.1f} minutes" for row in rows)
+    units = dict.fromkeys(row.interval_over for row in rows)
+    cells = [[
+        row.experiment, row.search, wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions),
+        f"{100 * row.cer:.2f}", "" if row.real_time_factor is None else f"{row.real_time_factor:.4f}", scales_text(row), against_text(row),
+    ] for row in rows]
+    return [
+        f"{'; '.join(sizes)}. In brackets: 95 % bootstrap interval over {' or '.join(units)}. RTF: real-time factor of decoding.", "",
+        *_markdown(["experiment", "search", "WER %", "S", "D", "I", "CER %", "RTF", "scales", "WER against"], cells),
+    ]
+
+
+def wer_text(row: Row) -> str:
+    return f"{100 * row.wer:.2f} [{100 * row.wer_low:.2f}, {100 * row.wer_high:.2f}]"
+
+
+def scales_text(row: Row) -> str:
+    if not row.scales:
+        return ""
+    scales = ", ".join(f"{name} {scale:g}" for name, scale in row.scales.items())
+    origin = "this very set" if row.tuned_on == row.split else row.tuned_on
+    return f"{scales} (tuned on {origin})" if origin else f"{scales} (not tuned)"
+
+
+def against_text(row: Row) -> str:
+    """As "-0.42 [-0.70, -0.15] modified_beam": by how much, with its interval, and which search."""
+    if row.against is None:
+        return ""
+    low, high = row.against["interval"]
+    return f"{100 * row.against['difference']:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] {row.against['search']}"
+
+
+def _experiment_table(rows: Iterable[Row]) -> list[str]:
+    columns = ["experiment", "config", "parameters", "training", "seed", "checkpoint", "source", "decoded", "scored on"]
+    cells, commands = [], []
+    for row in rows:
+        summary = row.training or {}
+        budget = [f"{summary[key]:,.{digits}f} {unit}" for key, digits, unit in
+                  (("epochs", 0, "epochs"), ("audio_hours", 1, "h of audio"), ("seconds", 0, "s")) if summary.get(key) is not None]
+        trained = ", ".join(budget) + (f" on {summary['device']}" if summary.get("device") else "")
+        source = "" if row.commit is None else row.commit[:10] + (" (with local changes)" if row.dirty else "")
+        hardware = f"{row.hardware['cpu']}, {row.hardware['cores']} cores" + (f", {row.hardware['gpu']}" if row.hardware["gpu"] else "")
+        parameters = f"{summary['parameters']:,}" if summary.get("parameters") is not None else ""
+        cells.append([row.experiment, row.config_hash, parameters, trained, str(summary.get("seed", "")), row.checkpoint,
+                      source, row.date, hardware])
+        commands += [f"    {command}" for command in (summary.get("command"), row.command) if command]
+    return [*_markdown(columns, cells), "", "Commands:", "", *dict.fromkeys(commands)]
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+            for row in (columns, ["---"] * len(columns), *rows)]
