@@ -81,8 +81,8 @@ class Hypotheses:
 def write(path: Path | str, header: Header, utterances: Iterable[Utterance]) -> None:
     """Writes the whole file or nothing, one line per utterance in the order given."""
     with atomic_write(path) as file:
-        for record in (header, *utterances):
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+        file.write(json.dumps(asdict(header), ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(asdict(utterance), ensure_ascii=False) + "\n" for utterance in utterances)
 
 
 def read(path: Path | str) -> Hypotheses:

@@ -62,7 +62,7 @@ def compare(system: Scored, baseline: Scored, *, groups: Sequence[Hashable] | No
     if references:
         raise ValueError(f"utterance '{min(references)}' was decoded by one of two systems only; decode both again")
     errors = {u.utterance.id: u.words.errors for u in baseline.utterances}
-    added_N = system.errors_N - np.array([errors[u.utterance.id] for u in system.utterances], dtype=np.int64)
+    added_N: np.ndarray = system.errors_N - np.array([errors[u.utterance.id] for u in system.utterances], dtype=np.int64)
     difference = float(added_N.sum() / max(system.words.length, 1))
     differences_R = _resampled_rates(*_sum_groups(groups, added_N, system.lengths_N), resamples, seed)
     better = float(np.mean(differences_R < 0) + 0.5 * np.mean(differences_R == 0))

@@ -11,7 +11,7 @@ import multiprocessing
 import signal
 import traceback
 from multiprocessing.connection import Connection, wait
-from typing import Any, Callable, Iterator, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Sequence, TypeVar, cast
 
 import numpy as np
 
@@ -111,8 +111,8 @@ def in_fresh_processes(function: Callable[..., R], tasks: Sequence[tuple[Any, ..
                 running[receiver] = process
             if not running:
                 return
-            for receiver in wait(list(running)):
-                assert isinstance(receiver, Connection)
+            for ready in wait(list(running)):
+                receiver = cast(Connection, ready)
                 yield _result(receiver, running.pop(receiver))
     finally:
         for process in running.values():
