@@ -1,0 +1,7 @@
+"""Language models: n-gram estimation, ARPA files, batched scoring of token sequences."""
+from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.kneser_ney import NgramConfig, estimate
+from asr.lm.ngram import NgramLm, Perplexity
+from asr.lm.token_ngram import TokenNgram
+
+__all__ = ["NgramConfig", "NgramLm", "Perplexity", "TokenNgram", "estimate", "read_arpa", "write_arpa"]
