@@ -1,7 +1,7 @@
 """Searches over encoder output, and what they are made of. See README.md and docs/decoding.md."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,10 +32,14 @@ __all__ = [
 
 
 class DecodeConfig(BaseConfig):
-    """searches: by the names their result files get. max_duration: seconds of audio in a batch (padding included)."""
+    """searches: by the names their result files get. max_duration: seconds of audio in a batch (padding included).
+    average, average_epochs: the weights, as in ``asr.train.checkpoints.average_state``: averaged over the steps ("running") or
+    the ends ("epochs") of the last so many epochs, null for the last third; 0 for the last weights as they are."""
 
     searches: dict[str, SearchConfig] = {"greedy": Greedy.Config()}  # type: ignore[valid-type]
     max_duration: float = Field(default=200.0, gt=0)
+    average: Literal["running", "epochs"] = "running"
+    average_epochs: int | None = Field(default=None, ge=0)
 
 
 def build_search(config: Any, model: Any, tokenizer: Any, lang: Any = None) -> Search:

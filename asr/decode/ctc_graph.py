@@ -31,6 +31,9 @@ class CtcGraph:
         min_active_states: int = Field(default=30, ge=0)
         max_active_states: int = Field(default=10000, ge=1)
 
+        def lang_files(self) -> tuple[str, ...]:
+            return f"{self.graph}.pt", "words.txt"
+
     def __init__(self, config: "CtcGraph.Config", model: Any, tokenizer: Any, lang: Any) -> None:
         if not fsa.available():
             raise Unavailable("CTC graph search needs k2, which is not installed here")

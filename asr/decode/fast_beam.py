@@ -36,6 +36,9 @@ class FastBeam:
         max_contexts: int = Field(default=8, ge=1)
         max_states: int = Field(default=64, ge=1)
 
+        def lang_files(self) -> tuple[str, ...]:
+            return () if self.graph == "trivial" else (f"{self.graph}.pt", "words.txt")
+
     def __init__(self, config: "FastBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
         if not fsa.available():
             raise Unavailable("fast beam search needs k2, which is not installed here")

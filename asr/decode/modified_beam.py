@@ -73,6 +73,9 @@ class ModifiedBeam:
         beam: int = Field(default=4, ge=1)
         scorers: dict[str, ScorerConfig] = {}  # type: ignore[valid-type]
 
+        def lang_files(self) -> tuple[str, ...]:
+            return tuple(file for scorer in self.scorers.values() for file in scorer.lang_files())
+
     def __init__(self, config: "ModifiedBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
         self.config = config
         self.model = model

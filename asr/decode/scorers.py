@@ -11,6 +11,9 @@ The state is a tuple of tensors with hypotheses as rows, as the predictor's. Sha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, Mapping, Protocol
 
 import torch
@@ -19,9 +22,12 @@ from torch import Tensor
 from asr.config import Config as BaseConfig
 from asr.config import one_of
 from asr.decode.search import Unavailable
+from asr.lm import TokenNgram
 from asr.types import BLANK
 
 State = tuple[Tensor, ...]
+
+TOKEN_NGRAM = "token.arpa"
 
 
 class Scorer(Protocol):
@@ -32,24 +38,36 @@ class Scorer(Protocol):
     def final(self, state: State) -> Tensor: ...
 
 
+class BaseScorerConfig(BaseConfig):
+    """scale: multiplies the scores; 0 leaves the scorer out."""
+
+    scale: float = 0.0
+
+    def lang_files(self) -> tuple[str, ...]:
+        """Names of the files in the language directory that the scorer reads."""
+        return ()
+
+
 class Ngram:
     """Shallow fusion with the n-gram over tokens of the language directory: Gulcehre et al., "On using monolingual corpora in
     neural machine translation", 2015."""
 
-    class Config(BaseConfig):
-        """scale: multiplies the log-probabilities; final: whether the end of the sentence is scored too."""
+    class Config(BaseScorerConfig):
+        """final: whether the end of the sentence is scored too."""
 
         type: Literal["ngram"] = "ngram"
         scale: float = 0.2
         final: bool = True
 
+        def lang_files(self) -> tuple[str, ...]:
+            return (TOKEN_NGRAM,)
+
     def __init__(self, config: "Ngram.Config", tokenizer: Any, lang: Any) -> None:
         if lang is None:
             raise Unavailable("the ngram scorer needs a language directory, and this experiment has none (stage 5 makes it)")
-        from asr.lm import TokenNgram
-
         self.config = config
-        self.ngram = TokenNgram.load(lang.directory / "token.arpa", tokenizer)
+        path = lang.directory / TOKEN_NGRAM
+        self.ngram = _token_ngram(path, path.stat().st_mtime_ns if path.exists() else 0, tuple(tokenizer.symbols))
 
     def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]:
         return self._scored(self.ngram.start(n, device))
@@ -61,17 +79,20 @@ class Ngram:
         return self.ngram.final(state[0]) if self.config.final else torch.zeros(len(state[0]), device=state[0].device)
 
     def _scored(self, state_N: Tensor) -> tuple[Tensor, State]:
-        scores_NV = self.ngram.scores(state_N).clone()
-        scores_NV[:, BLANK] = 0.0
-        return scores_NV, (state_N,)
+        return self.ngram.scores(state_N), (state_N,)
+
+
+@lru_cache(maxsize=1)
+def _token_ngram(path: Path, modified: int, symbols: tuple[str, ...]) -> TokenNgram:
+    """Read once for all the scales that are tried. modified: the file's time, so that a new file is read anew."""
+    return TokenNgram.load(path, SimpleNamespace(symbols=symbols))
 
 
 class Length:
     """A reward of ``scale`` per token, against the preference of every probability for short results."""
 
-    class Config(BaseConfig):
+    class Config(BaseScorerConfig):
         type: Literal["length"] = "length"
-        scale: float = 0.0
 
     def __init__(self, config: "Length.Config", tokenizer: Any, lang: Any = None) -> None:
         self.config = config

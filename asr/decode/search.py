@@ -5,14 +5,17 @@ Shape legend: asr/types.py.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol, Sequence
+from typing import Any, Mapping, Protocol, Sequence, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import model_validator
 from torch import Tensor
 
 from asr.config import Config as BaseConfig
-from asr.types import EncoderOut, Hypothesis
+from asr.types import EncoderOut, Hypothesis, Targets
+
+
+Self = TypeVar("Self", bound="SearchConfig")
 
 
 class Search(Protocol):
@@ -26,11 +29,37 @@ class SearchConfig(BaseConfig):
 
     tune: dict[str, list[float]] = {}
 
+    def lang_files(self) -> tuple[str, ...]:
+        """Names of the files in the language directory that the search reads."""
+        return ()
+
+    def with_values(self: Self, values: Mapping[str, float]) -> Self:
+        """This config with other values at some dotted keys. Raises ValueError for a key it does not have."""
+        settings = self.model_dump()
+        for key, value in values.items():
+            *path, last = key.split(".")
+            node: Any = settings
+            for part in path:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise ValueError(f"tune: '{key}' is not a key of this search")
+            node[last] = value
+        return type(self).model_validate(settings)
+
+    @model_validator(mode="after")
+    def _tunes_what_it_has(self: Self) -> Self:
+        for key, values in self.tune.items():
+            if not values:
+                raise ValueError(f"tune: '{key}' has no values to try")
+            for value in values:
+                self.model_copy(update={"tune": {}}).with_values({key: value})
+        return self
+
 
 class TransducerSearchConfig(SearchConfig):
     """blank_penalty: subtracted from blank's logit; above 0 for models that delete."""
 
-    blank_penalty: float = Field(default=0.0)
+    blank_penalty: float = 0.0
 
 
 class Unavailable(ValueError):
@@ -47,8 +76,6 @@ def posteriors(model: Any, encoder_out: EncoderOut, tokens: Sequence[Sequence[in
     tokens, frames: one sequence each per utterance of ``encoder_out``. Scorers and penalties have no part in it, so the
     confidences of all transducer searches mean the same.
     """
-    from asr.types import Targets
-
     device = encoder_out.frames_BSD.device
     tokens_BU = Targets.from_lists(tokens).tokens_BU.to(device)
     if tokens_BU.numel() == 0:

@@ -1,0 +1,96 @@
+"""Decode splits with every search of the config, and print word error rates and real-time factors.
+
+    asr decode --exp-dir exp/x --splits dev --tune      # choose the scales listed under 'tune:' of each search
+    asr decode --exp-dir exp/x --splits test            # with the scales chosen on dev
+
+Results are in <exp-dir>/decode/<split>/<search>.jsonl; what is there already, of the same weights, settings and data, is kept.
+"""
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from asr.cli.program import config_arguments, open_experiment
+from asr.decode import build_search
+from asr.decode.driver import Driver, Recogniser, Reference, Split, digest_of, table
+from asr.files import fingerprint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    config_arguments(parser)
+    parser.add_argument("--splits", nargs="+", required=True, help="splits of the config's corpus")
+    parser.add_argument("--searches", nargs="+", help="only these of the config's searches (default: all)")
+    parser.add_argument("--tune", action="store_true", help="choose the scales of each search on this split, which must not be a test set")
+    parser.add_argument("--tune-on-test", action="store_true", help="allow --tune on a test set; results are marked as tuned on it")
+    parser.add_argument("--untuned", action="store_true", help="use the config's own scales where none were tuned")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load features (default: 0, load in this one)")
+
+
+def run(args: argparse.Namespace) -> None:
+    config, layout = open_experiment(args)
+    _check(args, config)
+    recogniser = load_recogniser(config, layout, args.device)
+    build = partial(build_search, model=recogniser.model, tokenizer=recogniser.tokenizer, lang=recogniser.lang)
+    searches = {name: config.decode.searches[name] for name in args.searches or config.decode.searches}
+    driver = Driver(recogniser, searches, build, layout.tuned)
+    for name in args.splits:
+        outcomes = driver.decode(
+            _split(layout, name), partial(_batches, config, layout.features(name), args.workers, name), tune=args.tune, untuned=args.untuned
+        )
+        print(table(name, outcomes))
+
+
+def load_recogniser(config: Any, layout: Any, device: str) -> Recogniser:
+    """The experiment's averaged model on ``device``, its tokenizer and, where there is one, its language directory."""
+    from asr.experiment import build_model, experiment_tokenizer
+    from asr.lang import Lang
+    from asr.train.checkpoints import average_state
+
+    tokenizer = experiment_tokenizer(layout)
+    model = build_model(config, tokenizer)
+    state = average_state(layout.exp, config.decode.average_epochs, config.decode.average)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{layout.checkpoints}: the weights are not of this config's model: {error}") from None
+    epochs = "the last third of the" if config.decode.average_epochs is None else f"the last {config.decode.average_epochs}"
+    digest = digest_of(state)
+    return Recogniser(
+        model=model.to(device).eval(), tokenizer=tokenizer, lang=Lang(layout.lang) if layout.lang.is_dir() else None,
+        frame_shift=config.features.frame_shift, checkpoint=f"{config.decode.average} average of {epochs} epochs, {digest[:12]}", digest=digest,
+    )
+
+
+def _check(args: argparse.Namespace, config: Any) -> None:
+    for name in args.splits:
+        if name not in config.corpus.splits:
+            raise ValueError(f"--splits: '{name}' is not a split of the config's corpus; it has {', '.join(config.corpus.splits)}")
+    for name in args.searches or ():
+        if name not in config.decode.searches:
+            raise ValueError(f"--searches: '{name}' is not one of the config's: {', '.join(config.decode.searches)}")
+    if args.tune and len(args.splits) != 1:
+        raise ValueError("--tune chooses scales on one split: name one, as in --splits dev --tune")
+    test = [name for name in args.splits if name not in ("train", "dev")]
+    if args.tune and test and not args.tune_on_test:
+        raise ValueError(f"'{test[0]}' is a test set: scales tuned on it make its results worthless; tune on dev (or add --tune-on-test, which marks them)")
+
+
+def _split(layout: Any, name: str) -> Split:
+    from asr.data import read_transcripts
+
+    cuts: Path = layout.features(name)
+    references = {t.id: Reference(t.text, t.speaker, t.duration) for t in read_transcripts(cuts)}
+    return Split(name, references, fingerprint(cuts), layout.decode(name))
+
+
+def _batches(config: Any, cuts: Path, workers: int, split: str) -> Any:
+    from asr.data import evaluation_loader
+
+    loader = evaluation_loader(cuts, config.features, max_duration=config.decode.max_duration, workers=workers)
+    return tqdm(loader, desc=f"decoding {split}", unit="batch", disable=None)

@@ -1,0 +1,101 @@
+"""Recognise audio files: whatever soundfile reads, at any sample rate; channels are averaged.
+
+    asr transcribe --exp-dir exp/x a.wav b.flac
+    asr transcribe --exp-dir exp/x --search beam --json a.wav      # one JSON object a line, with words and their times
+
+The search is one of the config's; scales tuned by 'asr decode --tune' are used.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from math import gcd
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.cli.decode import load_recogniser
+from asr.cli.program import config_arguments, open_experiment
+from asr.decode import build_search, to_text, to_words
+from asr.decode.tuning import read_tuned
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", nargs="+", type=Path, help="audio files")
+    config_arguments(parser)
+    parser.add_argument("--search", help="one of the config's searches (default: its first)")
+    parser.add_argument("--json", action="store_true", help="print words with times and confidence, as JSON lines")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> None:
+    config, layout = open_experiment(args)
+    searches = config.decode.searches
+    name = args.search or next(iter(searches))
+    if name not in searches:
+        raise ValueError(f"--search: '{name}' is not one of the config's: {', '.join(searches)}")
+    tuned = read_tuned(layout.tuned).get(name)
+    search_config = searches[name] if tuned is None else searches[name].with_values(tuned.values)
+    recogniser = load_recogniser(config, layout, args.device)
+    search = build_search(search_config, recogniser.model, recogniser.tokenizer, recogniser.lang)
+    with torch.no_grad():
+        for paths, samples in _groups(args.audio, config.features.sample_rate, config.decode.max_duration):
+            encoder_out = recogniser.model.encode(*_features(config.features, paths, samples, args.device))
+            for path, found in zip(paths, search.decode(encoder_out)):
+                words = to_words(found[0], recogniser.tokenizer, recogniser.seconds_per_frame)
+                text = to_text(found[0], recogniser.tokenizer)
+                line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words]}, ensure_ascii=False)
+                print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text)
+                sys.stdout.flush()
+
+
+def _groups(paths: list[Path], sample_rate: int, max_duration: float) -> Iterator[tuple[list[Path], list[Tensor]]]:
+    """Files in the order given, read and grouped so that a group padded to its longest has at most ``max_duration`` seconds."""
+    group: tuple[list[Path], list[Tensor]] = ([], [])
+    for path in paths:
+        samples = read_audio(path, sample_rate)
+        longest = max([len(samples), *(len(other) for other in group[1])])
+        if group[0] and longest * (len(group[0]) + 1) > max_duration * sample_rate:
+            yield group
+            group = ([], [])
+        group[0].append(path)
+        group[1].append(samples)
+    yield group
+
+
+def read_audio(path: Path, sample_rate: int) -> Tensor:
+    """float32 (samples,) in -1..1 at ``sample_rate``. Raises ValueError for what is not readable audio."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(f"{path}: not readable as audio ({error})") from None
+    mono = samples.mean(axis=1)
+    if not len(mono):
+        raise ValueError(f"{path}: no audio in it")
+    if rate != sample_rate:
+        common = gcd(rate, sample_rate)
+        mono = resample_poly(mono, sample_rate // common, rate // common).astype("float32")
+    return torch.from_numpy(mono)
+
+
+def _features(config: Any, paths: list[Path], samples: list[Tensor], device: str) -> tuple[Tensor, Tensor]:
+    """Features (B, T, F) and their lengths (B,) on ``device``."""
+    from asr.features import FEATURES
+
+    extractor = FEATURES[config.type](config)
+    features = []
+    for path, waveform in zip(paths, samples):
+        try:
+            features.append(extractor(waveform))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    lens_B = torch.tensor([len(f) for f in features])
+    return pad_sequence(features, batch_first=True, padding_value=config.padding_value).to(device), lens_B.to(device)

@@ -1,0 +1,271 @@
+"""All searches of a config over one split: what is already done is kept, the encoder runs once, scales are tuned or looked up.
+
+A *job* is one search with one set of values; tuning makes a job of every grid point. Jobs share the encoder's output.
+"""
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+import torch
+
+from asr import hypotheses as files
+from asr.decode import tuning
+from asr.decode.search import Search, Unavailable
+from asr.decode.tuning import GridPoint, Tuned, Values
+from asr.decode.words import to_text, to_words
+from asr.files import fingerprint
+from asr.types import Batch, Hypothesis
+
+log = logging.getLogger(__name__)
+
+LOWEST_SCORE = -1e30
+"""Stands in result files for the -inf of an utterance without a path, which JSON cannot say."""
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """What decodes: a model in eval mode on its device, and what its results mean.
+
+    lang: the language directory (``asr.lang.Lang``), or None. frame_shift: seconds per feature frame.
+    checkpoint: which weights, in words. digest: of the weights, see :func:`digest_of`.
+    """
+
+    model: Any
+    tokenizer: Any
+    lang: Any
+    frame_shift: float
+    checkpoint: str
+    digest: str
+
+    @property
+    def seconds_per_frame(self) -> float:
+        return float(self.frame_shift * self.model.encoder.subsampling)
+
+
+def digest_of(state: Mapping[str, torch.Tensor]) -> str:
+    """Hex digest of a state dict's contents."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()
+
+
+@dataclass
+class Job:
+    """One search with one set of values, and what it has found so far: the best hypothesis of each utterance, and the seconds.
+
+    config: with ``values`` in it. basis: see ``Tuned``. search: built when it turns out that there is something to decode.
+    """
+
+    name: str
+    config: Any
+    values: Values
+    tuned_on: str | None
+    basis: str
+    search: Search | None = None
+    found: dict[str, Hypothesis] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    text: str
+    speaker: str | None
+    duration: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """The set to decode. references: by utterance id. cuts: fingerprint of its cuts. directory: where result files go."""
+
+    name: str
+    references: Mapping[str, Reference]
+    cuts: str
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the table that decoding prints; reason is set, and the rest is not, where the search was skipped."""
+
+    search: str
+    reason: str = ""
+    wer: float = math.nan
+    values: Values = field(default_factory=dict)
+    encoder_rtf: float = math.nan
+    search_rtf: float = math.nan
+
+
+class Driver:
+    """Decodes splits with all searches of a config.
+
+    build: makes a search of its config (``asr.decode.build_search`` with everything but the config bound).
+    tuned_file: where chosen values are kept.
+    """
+
+    def __init__(self, recogniser: Recogniser, searches: Mapping[str, Any], build: Any, tuned_file: Path) -> None:
+        self.recogniser = recogniser
+        self.searches = searches
+        self.build = build
+        self.tuned_file = tuned_file
+
+    def decode(self, split: Split, batches: Any, *, tune: bool, untuned: bool = False) -> list[Outcome]:
+        """Writes ``<split.directory>/<search>.jsonl`` of every search that can run here.
+
+        batches: called when something is left to decode; gives an iterable of ``Batch`` that covers the split.
+        tune: choose values here where a search has a grid. untuned: allow a search with a grid to run with its config's values.
+        Raises ValueError where a search needs tuning first.
+        """
+        skipped, jobs, finished = [], [], {}
+        for name, config in self.searches.items():
+            try:
+                planned = self._plan(name, config, split, tune, untuned)
+                header = self._finished(split, planned)
+                if header is not None:
+                    finished[name] = header
+                    log.info("%s on %s: already decoded", name, split.name)
+                    continue
+                for job in planned:
+                    job.search = self.build(job.config)
+                jobs += planned
+            except Unavailable as error:
+                log.info("skipped %s: %s", name, error)
+                skipped.append(Outcome(name, reason=str(error)))
+        encoder_seconds = self._run(jobs, batches() if jobs else (), split) if jobs else 0.0
+        for name in dict.fromkeys(job.name for job in jobs):
+            chosen = self._choose([job for job in jobs if job.name == name], split, tune)
+            finished[name] = self._write(chosen, split, encoder_seconds)
+        return [self._outcome(split, name, finished[name]) for name in self.searches if name in finished] + skipped
+
+    def _plan(self, name: str, config: Any, split: Split, tune: bool, untuned: bool) -> list[Job]:
+        basis = self._basis(config)
+        if not config.tune or (untuned and not tune):
+            return [Job(name, config, {}, None, basis)]
+        if tune:
+            return [Job(name, config.with_values(values), values, split.name, basis) for values in tuning.grid(config.tune)]
+        tuned = tuning.read_tuned(self.tuned_file).get(name)
+        if tuned is None or tuned.basis != basis:
+            self.build(config)  # a search that cannot run here is skipped, not asked to be tuned
+            state = "has not been tuned" if tuned is None else "was tuned for other weights or settings"
+            raise ValueError(
+                f"search '{name}' {state}: run 'asr decode --splits dev --tune' first, or pass --untuned to use the config's own values"
+            )
+        return [Job(name, config.with_values(tuned.values), tuned.values, tuned.split, basis)]
+
+    def _basis(self, config: Any) -> str:
+        """Fingerprint of all that a result depends on besides the audio and tuned values."""
+        directory = None if self.recogniser.lang is None else self.recogniser.lang.directory
+        lang_files = [directory / name for name in config.lang_files() if directory is not None and (directory / name).exists()]
+        return fingerprint(self.recogniser.digest, config.model_dump(mode="json"), *lang_files)
+
+    def _finished(self, split: Split, jobs: list[Job]) -> files.Header | None:
+        """The header of the result file that these jobs would write again, if it is there."""
+        path = split.directory / f"{jobs[0].name}.jsonl"
+        if not path.exists():
+            return None
+        header = files.read(path).header
+        if len(jobs) > 1 or (jobs[0].tuned_on == split.name):
+            tuned = tuning.read_tuned(self.tuned_file).get(jobs[0].name)
+            current = tuned is not None and tuned.basis == jobs[0].basis and tuned.split == split.name and tuned.cuts == split.cuts
+            jobs = [job for job in jobs if current and tuned is not None and job.values == tuned.values]
+        same = any(header.fingerprint == self._key(job, split) for job in jobs)
+        return header if header.complete and same else None
+
+    @staticmethod
+    def _key(job: Job, split: Split) -> str:
+        return fingerprint(job.basis, job.values, job.tuned_on, split.cuts)
+
+    def _run(self, jobs: list[Job], batches: Iterable[Batch], split: Split) -> float:
+        """Fills ``found`` and ``seconds`` of the jobs; gives the encoder's seconds."""
+        model = self.recogniser.model
+        device = next(model.parameters()).device
+        encoder_seconds = 0.0
+        for batch in batches:
+            started = _now(device)
+            with torch.no_grad():
+                batch = batch.to(device)
+                encoder_out = model.encode(batch.features_BTF, batch.feature_lens_B)
+            encoder_seconds += _now(device) - started
+            for job in jobs:
+                assert job.search is not None
+                started = _now(device)
+                results = job.search.decode(encoder_out)
+                job.seconds += _now(device) - started
+                job.found.update((id, found[0]) for id, found in zip(batch.ids, results))
+        missing = [id for id in split.references if id not in jobs[0].found]
+        if missing:
+            raise ValueError(f"{split.name}: {len(missing)} utterances were not loaded, the first is {missing[0]}; compute its features again")
+        return encoder_seconds
+
+    def _choose(self, jobs: list[Job], split: Split, tune: bool) -> Job:
+        """The job with the fewest word errors; where they were grid points, the choice is kept in the file of tuned values."""
+        if not (tune and jobs[0].values):
+            return jobs[0]
+        points = []
+        for job in jobs:
+            errors = tuning.word_errors((ref.text, self._text(job.found[id])) for id, ref in split.references.items())
+            points.append(GridPoint(job.values, errors.errors, errors.words, round(errors.wer, 4)))
+        chosen = tuning.best(points)
+        entry = Tuned(chosen.values, split.name, split.cuts, jobs[0].basis, points)
+        tuning.write_tuned(self.tuned_file, {**tuning.read_tuned(self.tuned_file), jobs[0].name: entry})
+        return next(job for job in jobs if job.values == chosen.values)
+
+    def _write(self, job: Job, split: Split, encoder_seconds: float) -> files.Header:
+        lost = [id for id, found in job.found.items() if found.score == -math.inf]
+        if lost:
+            log.warning("%s: no path for %d utterances of %s, their results are empty: %s", job.name, len(lost), split.name, " ".join(lost[:20]))
+        header = files.Header(
+            search=job.name, split=split.name, settings=job.config.model_dump(mode="json"), seconds=round(encoder_seconds + job.seconds, 4),
+            audio_seconds=round(sum(ref.duration for ref in split.references.values()), 4), checkpoint=self.recogniser.checkpoint,
+            complete=True, scales=job.values, tuned_on=job.tuned_on, encoder_seconds=round(encoder_seconds, 4), fingerprint=self._key(job, split),
+        )
+        rows = (self._row(id, ref, job.found[id]) for id, ref in sorted(split.references.items()))
+        files.write(split.directory / f"{job.name}.jsonl", header, rows)
+        return header
+
+    def _row(self, id: str, ref: Reference, found: Hypothesis) -> files.Utterance:
+        words = tuple(to_words(found, self.recogniser.tokenizer, self.recogniser.seconds_per_frame))
+        return files.Utterance(
+            id=id, ref=ref.text, hyp=self._text(found), speaker=ref.speaker, duration=ref.duration, words=words,
+            score=max(found.score, LOWEST_SCORE), scores=dict(found.scores), tokens=found.tokens,
+        )
+
+    def _text(self, found: Hypothesis) -> str:
+        return to_text(found, self.recogniser.tokenizer)
+
+    @staticmethod
+    def _outcome(split: Split, name: str, header: files.Header) -> Outcome:
+        rows = files.read(split.directory / f"{name}.jsonl").utterances
+        audio = max(header.audio_seconds, 1e-9)
+        errors = tuning.word_errors((row.ref, row.hyp) for row in rows)
+        return Outcome(
+            name, wer=errors.wer, values=dict(header.scales), encoder_rtf=header.encoder_seconds / audio,
+            search_rtf=(header.seconds - header.encoder_seconds) / audio,
+        )
+
+
+def table(split: str, outcomes: list[Outcome]) -> str:
+    """The outcomes of one split as lines of text."""
+    width = max([len("search"), *(len(outcome.search) for outcome in outcomes)])
+    lines = [f"{'search':<{width}}  {'WER ' + split:>10}  RTF search  RTF encoder  values"]
+    for o in outcomes:
+        if o.reason:
+            lines.append(f"{o.search:<{width}}  skipped: {o.reason}")
+            continue
+        values = " ".join(f"{key}={value:g}" for key, value in o.values.items())
+        lines.append(f"{o.search:<{width}}  {o.wer:>9.2f}%  {o.search_rtf:>10.5f}  {o.encoder_rtf:>11.5f}  {values}".rstrip())
+    return "\n".join(lines)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, after everything queued on the device has been done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
