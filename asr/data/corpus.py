@@ -1,0 +1,88 @@
+"""Stage 1: from a corpus on disk to validated manifests, one per split, and a list of everything left out."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from asr.config import Config as BaseConfig
+from asr.data import checks
+from asr.data.manifests import Dropped, summary, write_cuts, write_dropped
+from asr.data.sources import SourceConfig, open_source
+from asr.data.splits import SplitConfig, derive
+from asr.data.text import Normalizer
+
+if TYPE_CHECKING:
+    from lhotse.cut import MonoCut
+
+log = logging.getLogger(__name__)
+
+
+class CorpusConfig(BaseConfig):
+    """source: what reads the corpus.
+    splits: the experiment's splits, by name. ``train`` is trained on, ``dev`` tuned on; every other is a test set.
+    text: normalisation of the transcripts.
+    sample_rate: Hz that all audio must have; ``resample: true`` converts other rates whenever audio is read.
+    min_duration, max_duration: seconds; utterances outside are dropped.
+    max_dropped: the largest fraction of one of the corpus's splits that may be dropped before that is an error.
+    """
+
+    source: SourceConfig  # type: ignore[valid-type]
+    splits: dict[str, SplitConfig] = Field(min_length=1)
+    text: Normalizer.Config = Normalizer.Config()
+    sample_rate: int = Field(default=16000, ge=2000)
+    resample: bool = False
+    min_duration: float = Field(default=0.1, ge=0)
+    max_duration: float = Field(default=30.0, gt=0)
+    max_dropped: float = Field(default=0.05, ge=0, le=1)
+
+
+def prepare_corpus(config: CorpusConfig, corpus_dir: Path, manifests: Path, *, jobs: int = 2) -> None:
+    """Writes ``<manifests>/<split>.jsonl.gz`` for every split, then ``dropped.jsonl``. The same input gives the same bytes.
+
+    Raises ValueError for a missing or empty corpus, a wrong sample rate, an empty split, or too much that had to be dropped;
+    in the last case ``dropped.jsonl`` is written all the same.
+    """
+    corpus_dir = corpus_dir.resolve()
+    if not corpus_dir.is_dir() or not any(corpus_dir.iterdir()):
+        state = "empty" if corpus_dir.is_dir() else "missing"
+        raise ValueError(f"{corpus_dir}: the corpus directory is {state}; get the corpus first (stage 0), or correct --corpus-dir")
+    source = open_source(config.source)
+    wanted = list(dict.fromkeys(name for split in config.splits.values() for name in split.sources))
+    found = source.read(corpus_dir, wanted, manifests / "source")
+    totals = {name: len(split.cuts) + len(split.dropped) for name, split in found.items()}
+    for name, total in totals.items():
+        if not total:
+            raise ValueError(f"{corpus_dir}: split '{name}' of the corpus is empty")
+    dropped = [item for split in found.values() for item in split.dropped]
+    pools = _validate(config, {name: split.cuts for name, split in found.items()}, dropped, jobs)
+    listed = manifests / "dropped.jsonl"
+    write_dropped(listed, dropped)
+    if dropped:
+        log.warning("dropped %d of %d utterances (%s):\n%s", len(dropped), sum(totals.values()), listed, summary(dropped))
+    checks.enforce_limit(totals, dropped, config.max_dropped, listed)
+    for name, cuts in derive(config.splits, pools).items():
+        write_cuts(manifests / f"{name}.jsonl.gz", cuts)
+        log.info("%s: %d utterances, %.2f hours", name, len(cuts), sum(cut.duration for cut in cuts) / 3600)
+
+
+def _validate(
+    config: CorpusConfig, found: dict[str, list["MonoCut"]], dropped: list[Dropped], jobs: int
+) -> dict[str, list["MonoCut"]]:
+    normalize = Normalizer(config.text)
+    new_id = checks.unique_ids()
+    length = checks.length_between(config.min_duration, config.max_duration)
+    pools: dict[str, list["MonoCut"]] = {}
+    for split, cuts in found.items():
+        for cut in cuts:
+            cut.supervisions[0].text = normalize(cut.supervisions[0].text or "")
+        for check in (new_id, checks.has_text):
+            cuts = checks.sift(cuts, split, check, dropped)
+        if not config.resample:
+            checks.check_sample_rate(cuts, config.sample_rate)
+        cuts = checks.sift(cuts, split, checks.readable(cuts, jobs), dropped)
+        cuts = [cut if cut.sampling_rate == config.sample_rate else cut.resample(config.sample_rate) for cut in cuts]
+        pools[split] = checks.sift(cuts, split, length, dropped)
+    return pools

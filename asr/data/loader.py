@@ -1,0 +1,242 @@
+"""Batches for training and for evaluation.
+
+Augmentation is seeded by (seed, epoch, batch index), so neither the number of workers nor an interruption changes what a batch holds.
+Shape legend: asr/types.py.
+"""
+from __future__ import annotations
+
+import os
+import random
+import signal
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Collection, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from asr.data.augment import Noise, perturb_volume
+from asr.data.batches import BatchConfig, derived_seed, evaluation_plan, padding, training_plan
+from asr.data.manifests import read_cuts
+from asr.features import Fbank, SpecAugment
+from asr.tokens import Tokenizer
+from asr.types import Batch, Targets
+
+if TYPE_CHECKING:
+    from lhotse.cut import MonoCut
+
+
+class BatchLoader:
+    """An iterable of :class:`Batch`; iterating again gives the same batches again.
+
+    num_batches: of the whole epoch, skipped ones and those of other ranks included.
+    padding: the fraction of the epoch's frames that is padding.
+    ``len(loader)``: batches that iterating gives.
+    """
+
+    def __init__(self, dataset: "_Batches", indices: Sequence[int], workers: int) -> None:
+        self.num_batches = len(dataset.plan)
+        self.padding = padding(dataset.plan)
+        self._dataset = dataset
+        self._indices = indices
+        self._workers = min(workers, len(indices))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        loader: Any = DataLoader(
+            self._dataset, sampler=self._indices, batch_size=None, num_workers=self._workers, worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # its own: drawing the workers' seeds must not advance the global generator
+        )
+        for item in loader:
+            if isinstance(item, _Failure):
+                raise ValueError(item.message)
+            yield item
+
+
+def training_loader(
+    cuts_path: Path, config: BatchConfig, features: Fbank.Config, tokenizer: Tokenizer, *, seed: int, epoch: int,
+    skip_batches: int = 0, rank: int = 0, world_size: int = 1, exclude: Collection[str] = (),
+) -> BatchLoader:
+    """Shuffled, augmented batches of one epoch with targets.
+
+    All ranks see one global sequence of batches; this one takes those with index % world_size == rank, up to the last index
+    at which every rank still has one. skip_batches: how many batches of the global sequence were done before; they cost nothing.
+    exclude: ids of utterances to leave out (see ``check_targets``).
+    Raises ValueError where the audio is to change and the features are stored, where features are missing, or none is left.
+    """
+    if features.stored and config.changes_audio:
+        raise ValueError("perturb_speed, perturb_volume and noise change the audio, so stored features are of no use: "
+                         "set features.stored: false")
+    cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
+    if not cuts:
+        raise ValueError(f"{cuts_path}: no utterance is left to train on")
+    plan = training_plan(cuts, config, seed, epoch)
+    cache = _cached_features(cuts_path, _stamp(cuts_path), features) if config.cache else None
+    dataset = _Batches(plan, features, tokenizer, cache, _Augmentation(config, features.sample_rate, seed, epoch))
+    usable = len(plan) - len(plan) % world_size
+    indices = [index for index in range(skip_batches, usable) if index % world_size == rank]
+    return BatchLoader(dataset, indices, config.workers)
+
+
+def evaluation_loader(
+    cuts_path: Path, features: Fbank.Config, tokenizer: Tokenizer | None = None, *, max_duration: float = 120.0, workers: int = 0,
+    exclude: Collection[str] = (),
+) -> BatchLoader:
+    """Every utterance once, the longest first; at most ``max_duration`` seconds in a batch, padding included.
+
+    Batches have targets where a tokenizer is given.
+    """
+    cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
+    if not cuts:
+        raise ValueError(f"{cuts_path}: no utterance is left")
+    plan = evaluation_plan(cuts, max_duration)
+    return BatchLoader(_Batches(plan, features, tokenizer, None, None), range(len(plan)), workers)
+
+
+class _Failure:
+    """What a worker sends instead of a batch: raising there would bury the message under two tracebacks."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class _Augmentation:
+    """Everything that is random about the batch with a given index."""
+
+    def __init__(self, config: BatchConfig, sample_rate: int, seed: int, epoch: int) -> None:
+        self.volume = config.perturb_volume
+        self.noise = None if config.noise is None else Noise(config.noise, sample_rate)
+        self.spec_augment = None if config.spec_augment is None else SpecAugment(config.spec_augment)
+        self._position = (seed, epoch)
+
+    def audio(self, index: int) -> random.Random:
+        return random.Random(derived_seed(*self._position, index, "audio"))
+
+    def waveform(self, samples: Tensor, rng: random.Random) -> Tensor:
+        if self.noise is not None:
+            samples = self.noise(samples, rng)
+        if self.volume is not None:
+            samples = perturb_volume(samples, self.volume, rng)
+        return samples
+
+    def features(self, features_BTF: Tensor, lens_B: Tensor, index: int) -> Tensor:
+        if self.spec_augment is None:
+            return features_BTF
+        generator = torch.Generator().manual_seed(derived_seed(*self._position, index, "features"))
+        return self.spec_augment(features_BTF, lens_B, generator)
+
+
+class _Batches(Dataset):  # type: ignore[type-arg]
+    """Item k is the k-th batch of the plan."""
+
+    def __init__(
+        self, plan: "list[list[MonoCut]]", features: Fbank.Config, tokenizer: Tokenizer | None,
+        cache: Mapping[str, Tensor] | None, augmentation: _Augmentation | None,
+    ) -> None:
+        self.plan = plan
+        self.features = features
+        self.tokenizer = tokenizer
+        self.cache = cache
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> Batch | _Failure:
+        try:
+            return self._batch(self.plan[index], index)
+        except ValueError as error:
+            return _Failure(str(error))
+
+    def _batch(self, cuts: "Sequence[MonoCut]", index: int) -> Batch:
+        augmentation = self.augmentation
+        rng = augmentation.audio(index) if augmentation is not None else None
+        matrices = []
+        for cut in cuts:
+            if self.cache is not None:
+                matrices.append(self.cache[cut.id])
+            elif self.features.stored:
+                matrices.append(stored_features(cut, self.features))
+            else:
+                samples = waveform(cut, self.features.sample_rate)
+                if augmentation is not None and rng is not None:
+                    samples = augmentation.waveform(samples, rng)
+                matrices.append(_extractor(self.features)(samples))
+        lens_B = torch.tensor([len(matrix) for matrix in matrices])
+        features_BTF = torch.nn.utils.rnn.pad_sequence(matrices, batch_first=True, padding_value=self.features.padding_value)
+        if augmentation is not None:
+            features_BTF = augmentation.features(features_BTF, lens_B, index)
+        texts = tuple(cut.supervisions[0].text or "" for cut in cuts)
+        return Batch(
+            features_BTF, lens_B, ids=tuple(cut.id for cut in cuts), texts=texts, durations=tuple(cut.duration for cut in cuts),
+            targets=None if self.tokenizer is None else Targets.from_lists([self.tokenizer.encode(text) for text in texts]),
+        )
+
+
+def waveform(cut: "MonoCut", sample_rate: int) -> Tensor:
+    """float32 (samples,) in -1..1. Raises ValueError, with the cut's id, where the audio cannot be read or has another rate."""
+    if cut.sampling_rate != sample_rate:
+        raise ValueError(f"utterance '{cut.id}' has a sample rate of {cut.sampling_rate} Hz and features.sample_rate is {sample_rate}: "
+                         "make them and corpus.sample_rate the same")
+    try:
+        audio: Any = cut.load_audio()
+    except Exception as error:  # whatever a decoder raises
+        raise ValueError(f"utterance '{cut.id}': cannot read {cut.recording.sources[0].source} ({type(error).__name__}); "
+                         "if it was there before, restore it, else run the stage of manifests again") from error
+    return torch.from_numpy(audio[0])
+
+
+def stored_features(cut: "MonoCut", config: Fbank.Config) -> Tensor:
+    """float32 (T, F), as the archive has them. Raises ValueError, with the cut's id, where there are none or others."""
+    if not cut.has_features:
+        raise ValueError(f"utterance '{cut.id}' has no stored features: run the stage of features, or set features.stored: false")
+    try:
+        features: Any = cut.load_features()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"utterance '{cut.id}': cannot read its features from {cut.features.storage_path} ({error}); "
+                         "remove the directory and run the stage of features again") from error
+    if features.shape[1] != config.dim:
+        raise ValueError(f"utterance '{cut.id}': its stored features have {features.shape[1]} bins, the config asks for {config.dim}")
+    return torch.from_numpy(features)
+
+
+@lru_cache(maxsize=4)
+def _extractor(config: Fbank.Config) -> Fbank:
+    return Fbank(config)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes whenever the file does."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _cuts(path: Path) -> "list[MonoCut]":
+    return _read_once(path, _stamp(path))
+
+
+@lru_cache(maxsize=8)
+def _read_once(path: Path, stamp: Any) -> "list[MonoCut]":
+    return read_cuts(path)
+
+
+@lru_cache(maxsize=2)
+def _cached_features(path: Path, stamp: Any, config: Fbank.Config) -> dict[str, Tensor]:
+    """Features of every utterance, kept from one epoch to the next."""
+    extract = _extractor(config)
+    return {
+        cut.id: stored_features(cut, config) if config.stored else extract(waveform(cut, config.sample_rate))
+        for cut in tqdm(_cuts(path), desc="features into memory", unit="utt", delay=3)
+    }
+
+
+def _start_worker(worker: int) -> None:
+    """An interrupt goes to every process of the group; only the main one answers it, and takes the workers down."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,0 +1,22 @@
+"""Where a corpus's utterances come from: one class per kind of source."""
+from typing import Any
+
+from asr.config import one_of
+from asr.data.sources.base import Source
+from asr.data.sources.kaldi import Kaldi
+from asr.data.sources.lhotse_recipe import LhotseRecipe
+from asr.data.sources.script import Script
+from asr.data.sources.table import Table
+
+SOURCES: dict[str, Any] = {"lhotse": LhotseRecipe, "kaldi": Kaldi, "table": Table, "script": Script}
+"""Every kind of source, by the ``type`` of its config."""
+
+SourceConfig = one_of(SOURCES)
+
+
+def open_source(config: Any) -> Source:
+    """``config``: a ``SourceConfig``."""
+    return SOURCES[config.type](config)
+
+
+__all__ = ["SOURCES", "Kaldi", "LhotseRecipe", "Script", "Source", "SourceConfig", "Table", "open_source"]
