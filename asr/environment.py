@@ -31,7 +31,7 @@ State = Literal["ok", "missing", "broken"]
 class Part:
     """A thing the toolkit uses.
 
-    probe: imports and touches it; returns version and details; raises where it is missing or broken.
+    probe: imports and touches it; returns version and details; raises Missing, or whatever a broken one raises.
     required: whether training and decoding are impossible without it.
     lost: what does not work without it. fix: the command that brings it.
     """
@@ -113,10 +113,7 @@ def probe_here(parts: Sequence[Part]) -> None:
     for part in parts:
         try:
             state, detail = "ok", part.probe()
-        except ModuleNotFoundError as error:
-            state = "missing" if _distribution_of(str(error.name)) is None else "broken"
-            detail = str(error)
-        except FileNotFoundError as error:
+        except Missing as error:
             state, detail = "missing", str(error)
         except BaseException as error:  # a library may raise anything while it is imported
             state, detail = "broken", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
@@ -181,11 +178,25 @@ def processors() -> int:
 # ---------------------------------------------------------------- probes
 
 
+class Missing(Exception):
+    """What a probe raises where its part is not installed at all; any other exception means broken."""
+
+
+def load(name: str) -> Any:
+    """The module ``name``; Missing where it is itself not there, rather than something that it imports in turn."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name.split(".")[0]:
+            raise Missing(str(error)) from None
+        raise
+
+
 def module(name: str) -> Callable[[], str]:
     """A probe that imports ``name`` and returns its version."""
 
     def probe() -> str:
-        imported = importlib.import_module(name)
+        imported = load(name)
         distribution = _distribution_of(name)
         return importlib.metadata.version(distribution) if distribution else str(getattr(imported, "__version__", "version unknown"))
 
@@ -197,7 +208,7 @@ def program(*command: str) -> Callable[[], str]:
 
     def probe() -> str:
         if shutil.which(command[0]) is None:
-            raise FileNotFoundError(f"no program {command[0]} on PATH")
+            raise Missing(f"no program {command[0]} on PATH")
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
         return (answer.stdout or answer.stderr).strip().splitlines()[0]
 
@@ -205,7 +216,7 @@ def program(*command: str) -> Callable[[], str]:
 
 
 def _distribution_of(name: str) -> str | None:
-    """The installed distribution whose module ``name`` is, also where the module itself is damaged."""
+    """The installed distribution that brought the module ``name``, as far as their names tell."""
     top = name.split(".")[0]
     aliases = {"yaml": "PyYAML", "pywrapfst": "pynini", "openfst_python": "openfst-python"}
     name = aliases.get(top, top)
@@ -217,47 +228,48 @@ def _distribution_of(name: str) -> str | None:
 
 
 def _torch() -> str:
-    torch: Any = importlib.import_module("torch")
+    torch = load("torch")
     assert float(torch.ones(2).sum()) == 2.0
     return f"{torch.__version__}, {'CUDA ' + torch.version.cuda if torch.version.cuda else 'CPU only'}, {torch.get_num_threads()} threads"
 
 
 def _k2() -> str:
-    k2: Any = importlib.import_module("k2")
+    k2 = load("k2")
     assert k2.linear_fsa([1, 2]).num_arcs == 3
     return f"{importlib.metadata.version('k2')}, {'with' if k2.with_cuda else 'without'} CUDA"
 
 
 def _openfst() -> str:
     try:
-        name, fst = "pywrapfst", importlib.import_module("pywrapfst")
-    except ModuleNotFoundError:
-        name, fst = "openfst_python", importlib.import_module("openfst_python")
+        name, fst = "pywrapfst", load("pywrapfst")
+    except Missing:
+        name, fst = "openfst_python", load("openfst_python")
     assert fst.VectorFst().num_states() == 0
     return f"{name} of {_distribution_of(name)} {module(name)()}"
 
 
 def _soundfile() -> str:
-    soundfile: Any = importlib.import_module("soundfile")
+    soundfile = load("soundfile")
     formats = soundfile.available_formats()
     return f"{soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}, {'MP3 too' if 'MP3' in formats else 'no MP3'}"
 
 
 def _espeak() -> str:
-    loader: Any = importlib.import_module("espeakng_loader")
+    loader = load("espeakng_loader")
     library = ctypes.CDLL(str(loader.get_library_path()))
     library.espeak_Info.restype = ctypes.c_char_p
     return f"{library.espeak_Info(None).decode()}, from espeakng-loader {module('espeakng_loader')()}"
 
 
 def _tensorboard() -> str:
-    importlib.import_module("torch.utils.tensorboard")
-    return module("tensorboard")()
+    version = module("tensorboard")()
+    load("torch.utils.tensorboard")
+    return version
 
 
 def _kaldifeat() -> str:
-    kaldifeat: Any = importlib.import_module("kaldifeat")
-    torch: Any = importlib.import_module("torch")
+    kaldifeat = load("kaldifeat")
+    torch = load("torch")
     features = kaldifeat.Fbank(kaldifeat.FbankOptions())(torch.zeros(16000))
     assert features.ndim == 2, features.shape
     return module("kaldifeat")()

@@ -11,9 +11,9 @@ shopt -s nullglob
 version=${1:?usage: find_python.sh VERSION, for example 3.10}
 pyenv_root=${PYENV_ROOT:-$HOME/.pyenv}
 uv_root=${UV_PYTHON_INSTALL_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/uv/python}
-conda_roots=("$HOME"/miniconda3 "$HOME"/miniforge3 "$HOME"/mambaforge "$HOME"/anaconda3 "$HOME"/.conda /opt/conda)
+conda_roots=("$HOME"/miniconda3 "$HOME"/miniforge3 "$HOME"/mambaforge "$HOME"/anaconda3 "$HOME"/.conda)
 [[ -n ${CONDA_EXE:-} ]] && conda_roots=("$(dirname "$(dirname "$CONDA_EXE")")" "${conda_roots[@]}")
-system_dirs=${SYSTEM_PYTHON_DIRS-/usr/local/bin:/usr/bin:/opt/homebrew/bin}
+system_dirs=${SYSTEM_PYTHON_DIRS-/usr/local/bin:/usr/bin:/opt/homebrew/bin:/opt/conda/bin}
 
 candidates() {
     type -aP "python$version" python3 python || true

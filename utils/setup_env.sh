@@ -213,10 +213,10 @@ up_to_date() {
     [[ "$(cat "$venv/.stamp")" == "$(identity; requirements_hash "$built")" ]] && "$venv/bin/python" -c '' 2>/dev/null
 }
 
+exec 3>&2   # the terminal, also while a step's output goes to the log
 interrupted() {
     stop_ticker
-    echo
-    echo "make env: interrupted; run it again to finish (the half-built $venv will not be used)" >&2
+    printf '\nmake env: interrupted; run it again to finish (the half-built %s will not be used)\n' "$venv" >&3
     exit 130
 }
 
