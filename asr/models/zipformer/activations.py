@@ -79,11 +79,14 @@ def swoosh_linear(x: Tensor, linear: nn.Linear, kind: Swoosh, keep: Tensor | Non
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """The type autocast would compute a matrix product of x in."""
-    if x.is_cuda and torch.is_autocast_enabled():
-        return torch.get_autocast_gpu_dtype()
-    if x.device.type == "cpu" and torch.is_autocast_cpu_enabled():
-        return torch.get_autocast_cpu_dtype()
-    return x.dtype
+    device = x.device.type
+    if hasattr(torch, "get_autocast_dtype"):
+        enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    elif device == "cuda":
+        enabled, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    else:
+        enabled, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+    return dtype if enabled else x.dtype
 
 
 class _SwooshLinear(Function):

@@ -45,11 +45,11 @@ class ZipformerConfig(Config):
 
     type: Literal["zipformer"] = "zipformer"
     size: Literal["tiny", "small", "medium", "large"] = "tiny"
-    layers: tuple[int, ...]
-    dims: tuple[int, ...]
-    unmasked_dims: tuple[int, ...]
-    feed_forward: tuple[int, ...]
-    heads: tuple[int, ...]
+    layers: tuple[int, ...] = ()
+    dims: tuple[int, ...] = ()
+    unmasked_dims: tuple[int, ...] = ()
+    feed_forward: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
     kernels: tuple[int, ...] = (31, 31, 15, 15, 15, 31)
     downsampling: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
     query_head_dim: int = 32
@@ -60,8 +60,8 @@ class ZipformerConfig(Config):
     causal: bool = False
     chunk_sizes: tuple[int, ...] = (16, 32, 64, -1)
     left_frames: tuple[int, ...] = (64, 128, 256, -1)
-    decode_chunk_size: int
-    decode_left_frames: int
+    decode_chunk_size: int = -1
+    decode_left_frames: int = -1
     warmup_steps: int = 4000
 
     @model_validator(mode="before")

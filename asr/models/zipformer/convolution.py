@@ -11,7 +11,7 @@ from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import Schedule
 
 
-def depthwise(x_BTD: Tensor, weight_D1K: Tensor, bias_D: Tensor, padding: int) -> Tensor:
+def depthwise(x_BTD: Tensor, weight_D1K: Tensor, bias_D: Tensor | None, padding: int) -> Tensor:
     """Convolves each channel along time with ``padding`` zeros at both ends: as an image one pixel high, channels last."""
     image = x_BTD.unsqueeze(1).permute(0, 3, 1, 2)
     kernel = weight_D1K.unsqueeze(2)
@@ -34,6 +34,7 @@ class ChunkCausalConv(nn.Module):
         self.left_edge = nn.Parameter(torch.zeros(kernel, dim))
         self.right_edge = nn.Parameter(torch.zeros(kernel, dim))
         with torch.no_grad():
+            assert self.causal.bias is not None
             self.causal.bias.uniform_(-0.1, 0.1)
 
     def forward(self, x_BTD: Tensor, past_BLD: Tensor, lens_B: Tensor, chunk: int | None) -> Tensor:
@@ -69,7 +70,8 @@ class ConvModule(nn.Module):
     def __init__(self, dim: int, kernel: int, causal: bool) -> None:
         super().__init__()
         self.in_proj = nn.Linear(dim, 2 * dim)
-        self.conv = ChunkCausalConv(dim, kernel) if causal else nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
+        self.padding = kernel // 2
+        self.conv = ChunkCausalConv(dim, kernel) if causal else nn.Conv1d(dim, dim, kernel, groups=dim)
         self.out_proj = scaled_linear(dim, dim, 0.05)
         self.balance_gate = Balancer(
             min_positive=Schedule((0, 0.05), (8000, 0.025)), max_positive=1.0,
@@ -98,6 +100,6 @@ class ConvModule(nn.Module):
                 memory.join(name, x)
             x = self.conv(x, past, lens_B, chunk)
         else:
-            x = depthwise(x, self.conv.weight, self.conv.bias, self.conv.padding[0])
+            x = depthwise(x, self.conv.weight, self.conv.bias, self.padding)
         x = self.whiten(self.balance_out(x, step), step)
         return swoosh_linear(x, self.out_proj, SWOOSH_R)

@@ -43,7 +43,7 @@ class Downsample(nn.Module):
         if lens_B is None:
             return out
         last_B1 = lens_B.unsqueeze(1) - 1
-        group_B1 = torch.div(last_B1, self.factor, rounding_mode="floor")
+        group_B1 = last_B1 // self.factor
         frames_BK = torch.minimum(group_B1 * self.factor + torch.arange(self.factor, device=x_BTD.device), last_B1)
         tail = x_BTD.gather(1, frames_BK.unsqueeze(-1).expand(-1, -1, dim))
         tail = (tail * weights.unsqueeze(-1)).sum(1, keepdim=True).to(out.dtype)
@@ -132,7 +132,7 @@ class Zipformer(nn.Module):
 
     def frames_out(self, lens_B: Tensor) -> Tensor:
         """Encoder frames of utterances of so many feature frames."""
-        return torch.div(frontend.frames_out(lens_B) + 1, 2, rounding_mode="floor")
+        return (frontend.frames_out(lens_B) + 1) // 2
 
     def forward(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
         """features_BTF: (B, T, feature_dim), T >= min_frames. lens_B: int64 (B,), frames of each, >= min_frames."""
@@ -141,7 +141,7 @@ class Zipformer(nn.Module):
             raise ValueError(f"an utterance of {shortest} feature frames is too short: the encoder needs {self.min_frames}")
         step = self.training_step if self.training else None
         lens_B = lens_B.to(features_BTF.device)
-        embedded_B = torch.div(lens_B - 7, 2, rounding_mode="floor")
+        embedded_B = frontend.frames_out(lens_B)
         ragged = shortest != longest
         x = self.frontend(features_BTF[:, :longest], embedded_B if ragged else None, step)
         time = x.shape[1]
@@ -149,7 +149,7 @@ class Zipformer(nn.Module):
         chunk, left = self._draw_chunk()
         frames = self._frames(x.shape[1], embedded_B, ragged or x.shape[1] != time, chunk, left, step)
         out = self._through_stacks(x, frames, embedded_B, None, step)
-        return EncoderOut(out[:, : (time + 1) // 2], torch.div(embedded_B + 1, 2, rounding_mode="floor"))
+        return EncoderOut(out[:, : (time + 1) // 2], (embedded_B + 1) // 2)
 
     def _draw_chunk(self) -> tuple[int, int]:
         """Chunk size and left context in frames; -1 for no limit. The left context is a whole number of chunks, at least one."""
@@ -169,12 +169,12 @@ class Zipformer(nn.Module):
         frames = {}
         for factor in set(self.config.downsampling):
             count = time // factor
-            rate_lens_B = torch.div(lens_B + factor - 1, factor, rounding_mode="floor")
+            rate_lens_B = (lens_B + factor - 1) // factor
             t = torch.arange(count, device=lens_B.device)
             pad_BT = t >= rate_lens_B.unsqueeze(1) if padded else None
             mask = None if pad_BT is None else pad_BT.unsqueeze(1)
             if chunk != -1:
-                distance = torch.div(t, chunk // factor, rounding_mode="floor")
+                distance = t // (chunk // factor)
                 distance = distance.unsqueeze(1) - distance
                 hidden = distance < 0 if left == -1 else (distance < 0) | (distance > left // chunk)
                 mask = hidden if mask is None else mask | hidden
@@ -276,9 +276,9 @@ class Zipformer(nn.Module):
         frames = {}
         for factor in set(self.config.downsampling):
             past, count = left // factor, chunk // factor
-            rate_lens_B = torch.div(lens_B + factor - 1, factor, rounding_mode="floor")
+            rate_lens_B = (lens_B + factor - 1) // factor
             t = torch.arange(-past, count, device=x.device)
-            known_B1 = torch.div(state.frames_B, factor, rounding_mode="floor").unsqueeze(1)
+            known_B1 = (state.frames_B // factor).unsqueeze(1)
             mask = ((t < -known_B1) | (t >= rate_lens_B.unsqueeze(1))).unsqueeze(1)
             pad_BT = t[past:] >= rate_lens_B.unsqueeze(1) if time < chunk else None
             frames[factor] = Frames(rate_lens_B, pad_BT, mask, count, self._positions(count, past + count, None, x.device))

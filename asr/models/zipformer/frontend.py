@@ -5,6 +5,8 @@ linear layer over all frequencies. Images are laid out (B, T, Q, C) throughout, 
 """
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +20,11 @@ CONTEXT = 3
 """Frames (at 50 Hz) the ConvNeXt layer looks to either side."""
 
 
-def frames_out(features: int) -> int:
-    """Embeddings of so many feature frames; also for tensors."""
+Count = TypeVar("Count", int, Tensor)
+
+
+def frames_out(features: Count) -> Count:
+    """Embeddings (50 Hz) of so many feature frames (100 Hz)."""
     return (features - 7) // 2
 
 

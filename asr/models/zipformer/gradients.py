@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from asr.models.zipformer.schedule import Schedule, Value, at, chance
+from asr.models.zipformer.schedule import BALANCING, Schedule, Value, at, chance
 
 _ABS_TO_RMS = math.sqrt(math.pi / 2)  # of a normal variable with mean zero
 
@@ -28,7 +28,7 @@ class Balancer:
 
     def __init__(
         self, *, min_positive: Value = 0.05, max_positive: Value = 0.95, min_abs: Value = 0.2, max_abs: Value = 100.0,
-        grad_scale: float = 0.04, prob: Value = Schedule((0, 0.5), (8000, 0.125)),
+        grad_scale: float = 0.04, prob: Value = BALANCING,
     ) -> None:
         self.min_positive, self.max_positive = min_positive, max_positive
         self.min_abs, self.max_abs = min_abs, max_abs

@@ -70,7 +70,7 @@ class Bypass(nn.Module):
         self.skip = skip
 
     def forward(self, before: Tensor, after: Tensor, step: int | None) -> Tensor:
-        scale = self.scale
+        scale: Tensor = self.scale
         if step is not None:
             scale = limit(scale, self.floor(step), 1.0, step)
             stays = skip_mask(before.shape[0], at(self.skip, step), scale)

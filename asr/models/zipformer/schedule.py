@@ -42,8 +42,11 @@ def at(value: Value, step: float) -> float:
 
 def chance(probability: float) -> bool:
     """Whether an event of this probability happens: from torch's CPU generator, so that its seed decides on every device."""
-    return 0.0 < probability and torch.rand(()).item() < probability
+    return probability > 0.0 and torch.rand(()).item() < probability
 
 
 DROPOUT = Schedule((0, 0.3), (20000, 0.1))
 """Dropout of the frontend's output and in feed-forward modules."""
+
+BALANCING = Schedule((0, 0.5), (8000, 0.125))
+"""How often most balancers act."""
