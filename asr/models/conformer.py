@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.config import Config as BaseConfig
+from asr.models.layers import Dropout, Linear
 from asr.models.subsampling import ConvSubsampling
 from asr.types import EncoderOut
 
@@ -44,7 +45,7 @@ class Conformer(nn.Module):
             raise ValueError(f"conformer: kernel {config.kernel} must be odd")
         self.output_dim = config.dim
         self.frontend = ConvSubsampling(config.subsampling, feature_dim, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.positions = POSITIONS[config.positions](config.dim, config.dim // config.heads)
         self.layers = nn.ModuleList([ConformerLayer(config) for _ in range(config.layers)])
 
@@ -77,10 +78,10 @@ class ConformerLayer(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(self, x_BSD: Tensor, positions: Tensor, attended_BSK: Tensor, valid_BS: Tensor) -> Tensor:
-        x_BSD = x_BSD + 0.5 * self.feedforward1(x_BSD)
+        x_BSD = x_BSD.add(self.feedforward1(x_BSD), alpha=0.5)
         x_BSD = x_BSD + self.attention(x_BSD, positions, attended_BSK)
         x_BSD = x_BSD + self.convolution(x_BSD, valid_BS)
-        x_BSD = x_BSD + 0.5 * self.feedforward2(x_BSD)
+        x_BSD = x_BSD.add(self.feedforward2(x_BSD), alpha=0.5)
         return self.norm(x_BSD)
 
 
@@ -88,11 +89,11 @@ class FeedForward(nn.Sequential):
     def __init__(self, config: Conformer.Config) -> None:
         super().__init__(
             nn.LayerNorm(config.dim),
-            nn.Linear(config.dim, config.feedforward),
+            Linear(config.dim, config.feedforward),
             nn.SiLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.feedforward, config.dim),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
+            Linear(config.feedforward, config.dim),
+            Dropout(config.dropout),
         )
 
 
@@ -102,11 +103,11 @@ class Convolution(nn.Module):
     def __init__(self, config: Conformer.Config) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.dim)
-        self.expand = nn.Linear(config.dim, 2 * config.dim)
+        self.expand = Linear(config.dim, 2 * config.dim)
         self.depthwise = nn.Conv1d(config.dim, config.dim, config.kernel, padding=config.kernel // 2, groups=config.dim)
         self.norm: Any = nn.LayerNorm(config.dim) if config.norm == "layer" else MaskedBatchNorm(config.dim)
-        self.contract = nn.Linear(config.dim, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.contract = Linear(config.dim, config.dim)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BSD: Tensor, valid_BS: Tensor) -> Tensor:
         x_BSD = F.glu(self.expand(self.norm_in(x_BSD)), dim=-1).masked_fill(~valid_BS.unsqueeze(-1), 0.0)
@@ -132,9 +133,9 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.norm = nn.LayerNorm(config.dim)
-        self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
-        self.output = nn.Linear(config.dim, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.query_key_value = Linear(config.dim, 3 * config.dim)
+        self.output = Linear(config.dim, config.dim)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BSD: Tensor, positions: Tensor, attended_BSK: Tensor) -> Tensor:
         batch, frames, dim = x_BSD.shape
@@ -184,7 +185,7 @@ class RelativeAttention(Attention):
 
     def __init__(self, config: Conformer.Config) -> None:
         super().__init__(config)
-        self.distance = nn.Linear(config.dim, config.dim, bias=False)
+        self.distance = Linear(config.dim, config.dim, bias=False)
         self.content_bias_HE = nn.Parameter(torch.zeros(config.heads, config.dim // config.heads))
         self.distance_bias_HE = nn.Parameter(torch.zeros(config.heads, config.dim // config.heads))
 
