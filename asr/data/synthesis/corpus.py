@@ -15,8 +15,10 @@ from __future__ import annotations
 import difflib
 import json
 import random
+import shutil
 import zlib
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
@@ -30,7 +32,7 @@ from tqdm import tqdm
 from asr.config import Config
 from asr.data.synthesis import espeak
 from asr.data.synthesis.grammar import Grammar, build_grammar
-from asr.files import atomic_write
+from asr.files import atomic_dir, atomic_write
 
 SPLITS = ("train", "dev", "test")
 SAMPLE_RATE = 16000
@@ -46,7 +48,6 @@ VARIANTS = (
 """eSpeak's voice variants without its robots, whisperers and other special effects."""
 
 _EVALUATION_SHARE = 0.15  # of the speakers, for dev and for test each
-_UTTERANCES_PER_PROCESS = 16
 _REDRAWS = 30
 _ESPEAK_LANGUAGE = {"no": "nb", "kz": "kk"}  # where num2words names a language otherwise
 _OTHER_SCRIPTS = ("latn", "shaw")  # voices that read a language in a script num2words does not write
@@ -223,35 +224,24 @@ def _claim(corpus_dir: Path, config: SynthesisConfig) -> None:
 
 
 def _write_audio(items: Sequence[Item], corpus_dir: Path, config: SynthesisConfig, jobs: int) -> None:
-    """Utterances of one speaker share a process by fixed groups, for what eSpeak says depends on what it said before."""
-    groups = [group for group in _groups(items) if not all((corpus_dir / item.audio).exists() for item in group)]
-    finished = len(items) - sum(map(len, groups))
+    """A process and a directory per speaker: what eSpeak says depends on what its process said before."""
+    for leftover in (corpus_dir / "audio").glob(".*.part"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    tasks = [(list(said), corpus_dir, config.seed, config.snr_db) for _, said in groupby(items, key=lambda item: item.speaker.speaker)]
+    missing = [task for task in tasks if not (corpus_dir / task[0][0].audio).parent.exists()]
+    finished = len(items) - sum(len(task[0]) for task in missing)
     with tqdm(total=len(items), initial=finished, desc="synthesise", unit="utt", leave=False) as progress:
-        tasks = [(group, corpus_dir, config) for group in groups]
-        for written in espeak.in_fresh_processes(_write_group, tasks, jobs):
+        for written in espeak.in_fresh_processes(_write_speaker, missing, jobs):
             progress.update(written)
 
 
-def _groups(items: Sequence[Item]) -> list[list[Item]]:
-    groups: list[list[Item]] = []
-    for item in items:
-        if groups and groups[-1][0].speaker == item.speaker and len(groups[-1]) < _UTTERANCES_PER_PROCESS:
-            groups[-1].append(item)
-        else:
-            groups.append([item])
-    return groups
-
-
-def _write_group(items: Sequence[Item], corpus_dir: Path, config: SynthesisConfig) -> int:
-    for item in items:
-        seed = zlib.crc32(f"{config.seed}/{item.id}".encode())
-        speaker = item.speaker
-        speech = espeak.say(item.text, speaker.voice, speaker.variant, pitch=speaker.pitch, rate=speaker.rate, seed=seed & 0x7FFFFFFF)
-        path = corpus_dir / item.audio
-        if not path.exists():
-            samples = add_channel(_to_corpus_rate(speech), np.random.default_rng(seed), config.snr_db)
-            with atomic_write(path, "wb") as file:
-                soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+def _write_speaker(items: Sequence[Item], corpus_dir: Path, seed: int, snr_db: tuple[float, float]) -> int:
+    with atomic_dir((corpus_dir / items[0].audio).parent) as directory:
+        for item in items:
+            item_seed, speaker = zlib.crc32(f"{seed}/{item.id}".encode()), item.speaker
+            speech = espeak.say(item.text, speaker.voice, speaker.variant, pitch=speaker.pitch, rate=speaker.rate, seed=item_seed >> 1)
+            samples = add_channel(_to_corpus_rate(speech), np.random.default_rng(item_seed), snr_db)
+            soundfile.write(directory / f"{item.id}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
     return len(items)
 
 
