@@ -18,6 +18,7 @@ from asr.losses.arcs import next_tokens, window_arcs, zero_padding
 from asr.losses.lattice import Topology, forward_backward
 from asr.losses.simple_joiner import pruning_window, smoothed_arcs
 from asr.models.joiner import Joiner
+from asr.models.layers import Linear
 from asr.models.transducer import Transducer
 from asr.types import BLANK, EncoderOut, LossOut, Targets
 
@@ -130,9 +131,9 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _small_linear(inputs: int, outputs: int) -> nn.Linear:
+def _small_linear(inputs: int, outputs: int) -> Linear:
     """A linear layer that starts with small weights, so that the first windows are not arbitrary."""
-    linear = nn.Linear(inputs, outputs)
+    linear = Linear(inputs, outputs)
     with torch.no_grad():
         linear.weight.mul_(0.25)
         linear.bias.zero_()

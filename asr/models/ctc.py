@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
+from asr.models.layers import Dropout, Linear
 
 
 class CtcHead(nn.Module):
@@ -13,8 +14,8 @@ class CtcHead(nn.Module):
 
     def __init__(self, config: "CtcHead.Config", encoder_dim: int, vocab_size: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
-        self.output_linear = nn.Linear(encoder_dim, vocab_size)
+        self.dropout = Dropout(config.dropout)
+        self.output_linear = Linear(encoder_dim, vocab_size)
 
     def forward(self, frames_BSD: Tensor) -> Tensor:
         """Log-probabilities (B, S, V), float32 whatever the input's dtype."""

