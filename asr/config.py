@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Mapping, Sequence, TypeVar, Union
+from typing import Annotated, Any, Mapping, Sequence, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -135,31 +135,32 @@ def _explain(cls: type[Config], detail: Any) -> str:
 
 
 def _valid_keys(cls: type[Config], location: Sequence[Any]) -> list[str]:
-    """Keys of the config class that ``location`` leads to, through dicts, lists and unions told apart by ``type``."""
-    candidates: list[Any] = [cls]
+    """Keys of the config class that ``location`` (pydantic's: field names, dict keys, list indices, union tags) leads to."""
+    annotation: Any = cls
     for part in location:
-        following: list[Any] = []
-        for candidate in _config_classes(candidates):
-            found = candidate.model_fields.get(str(part))
-            if found is not None:
-                following.append(found.annotation)
-        if not following:  # a dict key, a list index or a union's tag: stay, narrowed to the tag where there is one
-            tagged = [c for c in _config_classes(candidates) if _tag(c) == part]
-            following = tagged or candidates
-        candidates = following
-    return sorted({key for c in _config_classes(candidates) for key in c.model_fields})
+        annotation = _descend(annotation, part)
+    return sorted({key for found in _config_classes(annotation) for key in found.model_fields})
 
 
-def _tag(cls: type[Config]) -> Any:
-    found = cls.model_fields.get("type")
-    return None if found is None else found.default
+def _descend(annotation: Any, part: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        named = [f for name, f in annotation.model_fields.items() if part in (name, f.alias)]
+        return named[0].annotation if named else None
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _descend(arguments[0], part)
+    if origin is dict:
+        return arguments[1]
+    if origin in (list, tuple):
+        return arguments[0]
+    tagged = [c for c in _config_classes(annotation) if "type" in c.model_fields and c.model_fields["type"].default == part]
+    if tagged:
+        return tagged[0]
+    optional = [argument for argument in arguments if argument is not type(None)]  # X | None
+    return _descend(optional[0], part) if optional else None
 
 
-def _config_classes(annotations: Sequence[Any]) -> list[type[Config]]:
-    classes: list[type[Config]] = []
-    for annotation in annotations:
-        if isinstance(annotation, type) and issubclass(annotation, Config):
-            classes.append(annotation)
-        else:
-            classes.extend(_config_classes(getattr(annotation, "__args__", ())))
-    return classes
+def _config_classes(annotation: Any) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _config_classes(argument)]

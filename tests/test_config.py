@@ -26,10 +26,15 @@ class Inner(Config):
     rate: float = 0.1
 
 
+class Optional(Config):
+    last: int = 1
+
+
 class Top(Config):
     name: str
     model: one_of({"small": Small, "large": Large})  # type: ignore[valid-type]
     train: Inner = Inner()
+    optional: Optional | None = None
     losses: dict[str, one_of({"small": Small, "large": Large})] = {}  # type: ignore[valid-type]
 
 
@@ -71,6 +76,8 @@ def test_dump_reproduces_the_config(tmp_path: Path) -> None:
         ("train.epoch=3", "unknown key 'train.epoch'; did you mean 'epochs'"),
         ("model.layrs=3", "did you mean 'layers'"),
         ("losses.x={type: large, dropuot: 0.1}", "did you mean 'dropout'"),
+        ("losses.small={type: large, layrs: 1}", "did you mean 'layers'"),
+        ("optional.lsat=1", "did you mean 'last'"),
         ("nmae=x", "did you mean 'name'"),
         ("model={type: medium}", "'medium' is not one of 'small', 'large'"),
         ("train.epochs=many", "train.epochs: .*integer"),
