@@ -26,8 +26,17 @@ SEARCHES: dict[str, Any] = {
 SearchConfig = one_of(SEARCHES)
 
 __all__ = [
-    "DecodeConfig", "NOT_FOUND", "SCORERS", "SEARCHES", "ScorerConfig", "Search", "SearchConfig", "Unavailable",
-    "build_search", "to_text", "to_words",
+    "NOT_FOUND",
+    "SCORERS",
+    "SEARCHES",
+    "DecodeConfig",
+    "ScorerConfig",
+    "Search",
+    "SearchConfig",
+    "Unavailable",
+    "build_search",
+    "to_text",
+    "to_words",
 ]
 
 

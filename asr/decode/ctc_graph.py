@@ -9,8 +9,9 @@ from torch import Tensor
 
 from asr import fsa
 from asr.decode.ctc_greedy import need_ctc_head
-from asr.decode.paths import Path, best_paths, keep_graph_scores
-from asr.decode.search import NOT_FOUND, SearchConfig, Unavailable
+from asr.decode.paths import Path, best_paths, decoding_graph
+from asr.decode.search import NOT_FOUND, SearchConfig, Unavailable, need_lang
+from asr.decode.words import word_starts
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 RETRY = 4
@@ -38,14 +39,12 @@ class CtcGraph:
         if not fsa.available():
             raise Unavailable("CTC graph search needs k2, which is not installed here")
         need_ctc_head(model)
-        if lang is None:
-            raise Unavailable(f"the graph {config.graph} lies in a language directory, and this experiment has none (stage 5 makes it)")
         self.k2 = fsa.k2("CTC graph search")
         self.config = config
         self.model = model
-        self.words = lang.words
-        graph = self.k2.arc_sort(lang.graph(config.graph).to(next(model.parameters()).device))
-        self.graph = keep_graph_scores(graph)
+        self.tokenizer = tokenizer
+        self.words = need_lang(lang, config.graph).words
+        self.graph = decoding_graph(self.k2, lang, config.graph, 1.0, next(model.parameters()).device)
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
@@ -88,4 +87,5 @@ class CtcGraph:
         scores = {"model": (path.score - path.graph_score) / self.config.acoustic_scale, "graph": path.graph_score}
         tokens = tuple(path.labels[frame] for frame in frames)
         words = tuple(self.words[i] for i in path.words)
-        return Hypothesis(tokens, path.score, scores, tuple(frames), tuple(confidences), words, path.word_frames)
+        word_frames = word_starts(self.tokenizer, tokens, frames, path.word_frames)
+        return Hypothesis(tokens, path.score, scores, tuple(frames), tuple(confidences), words, word_frames)

@@ -201,7 +201,7 @@ class Driver:
                 job.found.update((id, found[0]) for id, found in zip(batch.ids, results))
         missing = [id for id in split.references if id not in jobs[0].found]
         if missing:
-            raise ValueError(f"{split.name}: {len(missing)} utterances were not loaded, the first is {missing[0]}; compute its features again")
+            raise ValueError(f"{split.name}: {len(missing)} utterances were not loaded, as {missing[0]}; compute the features again")
         return encoder_seconds
 
     def _choose(self, jobs: list[Job], split: Split, tune: bool) -> Job:
@@ -220,11 +220,19 @@ class Driver:
     def _write(self, job: Job, split: Split, encoder_seconds: float) -> files.Header:
         lost = [id for id, found in job.found.items() if found.score == -math.inf]
         if lost:
-            log.warning("%s: no path for %d utterances of %s, their results are empty: %s", job.name, len(lost), split.name, " ".join(lost[:20]))
+            log.warning("%s on %s: no path for %d utterances, their results are empty: %s", job.name, split.name, len(lost), " ".join(lost[:20]))
         header = files.Header(
-            search=job.name, split=split.name, settings=job.config.model_dump(mode="json"), seconds=round(encoder_seconds + job.seconds, 4),
-            audio_seconds=round(sum(ref.duration for ref in split.references.values()), 4), checkpoint=self.recogniser.checkpoint,
-            complete=True, scales=job.values, tuned_on=job.tuned_on, encoder_seconds=round(encoder_seconds, 4), fingerprint=self._key(job, split),
+            search=job.name,
+            split=split.name,
+            settings=job.config.model_dump(mode="json"),
+            seconds=round(encoder_seconds + job.seconds, 4),
+            audio_seconds=round(sum(ref.duration for ref in split.references.values()), 4),
+            checkpoint=self.recogniser.checkpoint,
+            complete=True,
+            scales=job.values,
+            tuned_on=job.tuned_on,
+            encoder_seconds=round(encoder_seconds, 4),
+            fingerprint=self._key(job, split),
         )
         rows = (self._row(id, ref, job.found[id]) for id, ref in sorted(split.references.items()))
         files.write(split.directory / f"{job.name}.jsonl", header, rows)

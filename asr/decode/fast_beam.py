@@ -1,6 +1,5 @@
 """Fast beam search of a stateless transducer over a graph, by k2: Kang et al., "Fast and parallel decoding for transducer",
 ICASSP 2023, section 4. Without a lexicon the graph accepts every token sequence; over LG the result is words.
-
 Shape legend: asr/types.py; N counts (utterance, context) pairs, C the predictor's context, J the joiner's dimension.
 """
 from __future__ import annotations
@@ -13,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr import fsa
-from asr.decode.paths import Path, best_paths, keep_graph_scores
-from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, posteriors
-from asr.decode.stepping import StatelessTables
+from asr.decode.paths import GRAPH_SCORE, Path, best_paths, decoding_graph, keep_graph_scores
+from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, need_lang, posteriors
+from asr.decode.stepping import NOTHING, StatelessTables
+from asr.decode.words import word_starts
 from asr.models.predictors import NOTHING, StatelessPredictor
 from asr.types import BLANK, EncoderOut, Hypothesis
 
@@ -27,7 +27,9 @@ class FastBeam:
     class Config(TransducerSearchConfig):
         """graph: "trivial" (any tokens) or a graph of the language directory such as "LG", whose scores are multiplied by
         graph_scale. beam: log-probability below the best state of a frame at which states are dropped.
-        max_contexts, max_states: limits per frame and utterance."""
+        max_contexts, max_states: limits per frame and utterance.
+        published_form: the search as icefall's recipes run it, to reproduce their results: contexts of first tokens padded with
+        blanks, where training pads with nothing, and neither the last frame nor the graph's final scores counted."""
 
         type: Literal["fast_beam"] = "fast_beam"
         graph: str = "trivial"
@@ -35,6 +37,7 @@ class FastBeam:
         beam: float = Field(default=20.0, gt=0)
         max_contexts: int = Field(default=8, ge=1)
         max_states: int = Field(default=64, ge=1)
+        published_form: bool = False
 
         def lang_files(self) -> tuple[str, ...]:
             return () if self.graph == "trivial" else (f"{self.graph}.pt", "words.txt")
@@ -48,11 +51,14 @@ class FastBeam:
         self.config = config
         self.model = model
         self.predictor = StatelessTables(model.predictor)
-        self.words = None if config.graph == "trivial" else lang.words
+        self.tokenizer = tokenizer
+        self.words: list[str] | None = None
         device = next(model.parameters()).device
-        graph = self.k2.trivial_graph(model.vocab_size - 1) if config.graph == "trivial" else lang.graph(config.graph)
-        graph.scores = graph.scores * config.graph_scale
-        self.graph = keep_graph_scores(graph.to(device))
+        if config.graph == "trivial":
+            self.graph = keep_graph_scores(self.k2.trivial_graph(model.vocab_size - 1).to(device))
+        else:
+            self.words = need_lang(lang, config.graph).words
+            self.graph = decoding_graph(self.k2, lang, config.graph, config.graph_scale, device)
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
@@ -77,7 +83,8 @@ class FastBeam:
         words = word_frames = None
         if self.words is not None:
             scores["graph"] = path.graph_score
-            words, word_frames = tuple(self.words[i] for i in path.words), path.word_frames
+            words = tuple(self.words[i] for i in path.words)
+            word_frames = word_starts(self.tokenizer, tokens, frames, path.word_frames)
         return Hypothesis(tuple(tokens), path.score, scores, tuple(frames), tuple(confidences), words, word_frames)
 
     def _paths(self, encoder_out: EncoderOut, wider: int) -> list[Path | None]:
@@ -93,15 +100,23 @@ class FastBeam:
             encoder_NJ = encoder_BSJ[:, s].index_select(0, shape.row_ids(1).long())
             logits_NV = joiner(encoder_NJ, joiner.project_predictor(self._predict(contexts_NC.long())))
             streams.advance(blank_penalised(logits_NV, self.config.blank_penalty))
+        lens_B = encoder_out.lens_B
+        if not self.config.published_form:  # k2 ends paths in place of the last frame: give it one more
+            _, contexts_NC = streams.get_contexts()
+            streams.advance(encoder_BSJ.new_zeros(len(contexts_NC), self.model.vocab_size, dtype=torch.float32))
+            lens_B = lens_B + 1
         streams.terminate_and_flush_to_streams()
-        lattice = streams.format_output(encoder_out.lens_B.tolist(), allow_partial=wider > 1)
+        lattice = streams.format_output(lens_B.tolist(), allow_partial=wider > 1)
+        if not self.config.published_form:  # and leaves out the graph's final scores
+            lattice.scores = lattice.scores + getattr(lattice, GRAPH_SCORE) * (lattice.labels == -1)
         return best_paths(k2, lattice)
 
     def _predict(self, contexts_NC: Tensor) -> Tensor:
         """Predictor outputs (N, D) of k2's contexts, which are padded with blanks where training pads with NOTHING and one blank."""
-        seen_NC = (contexts_NC != BLANK).cumsum(1) > 0
-        last_pad_NC = F.pad(seen_NC[:, 1:], (0, 1), value=True) & ~seen_NC
-        contexts_NC = torch.where(seen_NC | last_pad_NC, contexts_NC, NOTHING)
+        if not self.config.published_form:
+            seen_NC = (contexts_NC != BLANK).cumsum(1) > 0
+            last_pad_NC = F.pad(seen_NC[:, 1:], (0, 1), value=True) & ~seen_NC
+            contexts_NC = contexts_NC.masked_fill(~(seen_NC | last_pad_NC), NOTHING)
         return self.predictor.outputs(contexts_NC)
 
 

@@ -177,7 +177,7 @@ class ModifiedBeam:
         final, model, parts = final_BK.tolist(), model_BK.tolist(), parts_BKR.tolist()
         results = []
         for b, ranking in enumerate(ranks):
-            hypotheses = []
+            hypotheses: list[Hypothesis] = []
             for slot in ranking:
                 if final[b][slot] == -math.inf and hypotheses:
                     break

@@ -1,11 +1,15 @@
-"""Best paths of k2 lattices, read as tokens and words with their frames. Shape legend: asr/types.py."""
+"""Decoding graphs for k2, and the best paths of its lattices read as tokens and words with their frames. Shape legend: asr/types.py."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from asr.lang import Fst
 
 GRAPH_SCORE = "graph_score"
 """Name of the arc attribute that keeps a decoding graph's own scores through a search."""
@@ -26,8 +30,23 @@ class Path:
     graph_score: float
 
 
+def decoding_graph(k2: Any, lang: Any, name: str, scale: float, device: torch.device) -> Any:
+    """The graph ``name`` of a language directory as a k2.Fsa, its scores multiplied by ``scale`` and noted under ``GRAPH_SCORE``."""
+    path = lang.directory / f"{name}.pt"
+    modified = path.stat().st_mtime_ns if path.exists() else 0
+    return _decoding_graph(k2, path, modified, scale, device)
+
+
+@lru_cache(maxsize=2)
+def _decoding_graph(k2: Any, path: FilePath, modified: int, scale: float, device: torch.device) -> Any:
+    """Read once for all the settings of a search that are tried. modified: the file's time, so that a new file is read anew."""
+    fst = Fst.load(path)
+    graph = k2.arc_sort(replace(fst, scores_A=fst.scores_A * scale).to_k2().to(device))
+    return keep_graph_scores(graph)
+
+
 def keep_graph_scores(graph: Any) -> Any:
-    """``graph`` (a k2 Fsa), with its scores noted on the arcs under ``GRAPH_SCORE``."""
+    """``graph`` (a k2.Fsa), with its scores noted on the arcs under ``GRAPH_SCORE``."""
     setattr(graph, GRAPH_SCORE, graph.scores.detach().clone())
     return graph
 

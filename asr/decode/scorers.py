@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asr.config import Config as BaseConfig
 from asr.config import one_of
-from asr.decode.search import Unavailable
+from asr.decode.search import need_lang
 from asr.lm import TokenNgram
 from asr.types import BLANK
 
@@ -63,10 +63,8 @@ class Ngram:
             return (TOKEN_NGRAM,)
 
     def __init__(self, config: "Ngram.Config", tokenizer: Any, lang: Any) -> None:
-        if lang is None:
-            raise Unavailable("the ngram scorer needs a language directory, and this experiment has none (stage 5 makes it)")
         self.config = config
-        path = lang.directory / TOKEN_NGRAM
+        path = need_lang(lang, TOKEN_NGRAM).directory / TOKEN_NGRAM
         self.ngram = _token_ngram(path, path.stat().st_mtime_ns if path.exists() else 0, tuple(tokenizer.symbols))
 
     def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]:

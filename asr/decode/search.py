@@ -14,7 +14,6 @@ from torch import Tensor
 from asr.config import Config as BaseConfig
 from asr.types import EncoderOut, Hypothesis, Targets
 
-
 Self = TypeVar("Self", bound="SearchConfig")
 
 
@@ -64,6 +63,13 @@ class TransducerSearchConfig(SearchConfig):
 
 class Unavailable(ValueError):
     """This stack (no k2) or this kind of model cannot run the search; the others go on without it."""
+
+
+def need_lang(lang: Any, file: str) -> Any:
+    """``lang``, where there is one. ``file`` says what is wanted of it."""
+    if lang is None:
+        raise Unavailable(f"{file} lies in a language directory, and there is none here (stages 4 and 5 of a recipe make it)")
+    return lang
 
 
 NOT_FOUND = Hypothesis(tokens=(), score=-math.inf, words=(), word_frames=(), frames=(), confidences=())

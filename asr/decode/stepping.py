@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr.models.predictors import NOTHING, StatelessPredictor, State
+from asr.models.predictors import NOTHING, State, StatelessPredictor
 from asr.types import BLANK
 
 
@@ -29,8 +29,9 @@ class StatelessTables:
         if predictor.conv is None:
             tables_CVD = embedding_VD.unsqueeze(0)
         else:
-            taps = predictor.conv.weight.detach().unbind(2)
-            tables_CVD = torch.stack([F.conv1d(embedding_VD.unsqueeze(2), tap.unsqueeze(2), groups=predictor.conv.groups).squeeze(2) for tap in taps])
+            conv = predictor.conv
+            taps = conv.weight.detach().split(1, dim=2)
+            tables_CVD = torch.stack([F.conv1d(embedding_VD.unsqueeze(2), tap, groups=conv.groups).squeeze(2) for tap in taps])
         self.tables_CVD = F.pad(tables_CVD, (0, 0, 0, 1))
 
     def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]:

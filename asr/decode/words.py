@@ -2,9 +2,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple, Sequence
 
 from asr.types import Hypothesis, Word
+
+
+class Span(NamedTuple):
+    """A word, and the tokens ``first`` up to but without ``end`` that spell it; none where that is not known."""
+
+    text: str
+    first: int
+    end: int
 
 
 def to_text(hypothesis: Hypothesis, tokenizer: Any) -> str:
@@ -18,47 +26,60 @@ def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -
     """The words of a hypothesis.
 
     A word starts at the frame of its first token and ends after that of its last, or where the next word starts if that is
-    earlier; a transducer's or CTC's tokens are emitted at points, so the end is as late as the model's last token, no later.
-    Confidence is the product of its tokens' posteriors. What the search does not know is None.
+    earlier. Transducers and CTC emit a token at one point of its duration, so these times are those of the emissions.
+    Confidence is the product of the posteriors of the word's tokens. What the search does not know is None.
     seconds_per_frame: the features' frame shift times the encoder's subsampling.
     """
-    if hypothesis.words is None:
-        spans = tokenizer.word_spans(list(hypothesis.tokens))
-        frames = hypothesis.frames
-        starts = None if frames is None else [frames[first] for _, first, _ in spans]
-    else:
-        starts = None if hypothesis.word_frames is None else list(hypothesis.word_frames)
-        spans = _graph_spans(hypothesis)
+    spans = _spans(hypothesis, tokenizer)
+    starts = _starts(hypothesis, spans)
     words = []
-    for index, (text, first, end) in enumerate(spans):
-        start = None if starts is None else starts[index]
-        stop = _end_frame(hypothesis, starts, index, first, end)
-        words.append(Word(text, _seconds(start, seconds_per_frame), _seconds(stop, seconds_per_frame), _confidence(hypothesis, first, end)))
+    for index, span in enumerate(spans):
+        start = end = None
+        if starts is not None:
+            start = starts[index]
+            last = hypothesis.frames[span.end - 1] if hypothesis.frames and span.end > span.first else start
+            end = last + 1 if index + 1 == len(starts) else max(start, min(last + 1, starts[index + 1]))
+        words.append(Word(span.text, _seconds(start, seconds_per_frame), _seconds(end, seconds_per_frame), _confidence(hypothesis, span)))
     return words
 
 
-def _graph_spans(hypothesis: Hypothesis) -> list[tuple[str, int, int]]:
-    """Words of a graph with the range of tokens emitted from their start to the next word's; empty ranges where unknown."""
-    words = hypothesis.words or ()
-    if hypothesis.word_frames is None or hypothesis.frames is None:
-        return [(word, 0, 0) for word in words]
-    borders = [*hypothesis.word_frames, math.inf]
-    firsts = [sum(frame < border for frame in hypothesis.frames) for border in borders]
-    return [(word, firsts[i], firsts[i + 1]) for i, word in enumerate(words)]
+def word_starts(tokenizer: Any, tokens: Sequence[int], frames: Sequence[int], arc_frames: Sequence[int]) -> tuple[int, ...]:
+    """Start frames of a graph's words: those of the tokens that begin words, where they are as many.
+
+    arc_frames: where the graph told each word, which may be later than its start, because determinisation delays what is not
+    yet certain; taken where the tokens do not show the words.
+    """
+    spans = tokenizer.word_spans(list(tokens))
+    if len(spans) != len(arc_frames):
+        return tuple(arc_frames)
+    return tuple(frames[first] for _, first, _ in spans)
 
 
-def _end_frame(hypothesis: Hypothesis, starts: list[int] | None, index: int, first: int, end: int) -> int | None:
-    if starts is None:
+def _spans(hypothesis: Hypothesis, tokenizer: Any) -> list[Span]:
+    spans = [Span(*span) for span in tokenizer.word_spans(list(hypothesis.tokens))]
+    words, starts, frames = hypothesis.words, hypothesis.word_frames, hypothesis.frames
+    if words is None:
+        return spans
+    if len(spans) == len(words):
+        return [Span(word, first, end) for word, (_, first, end) in zip(words, spans)]
+    if starts is None or frames is None:
+        return [Span(word, 0, 0) for word in words]
+    borders = [sum(frame < start for frame in frames) for start in starts] + [len(frames)]
+    return [Span(word, borders[i], borders[i + 1]) for i, word in enumerate(words)]
+
+
+def _starts(hypothesis: Hypothesis, spans: list[Span]) -> list[int] | None:
+    if hypothesis.words is not None and hypothesis.word_frames is not None:
+        return list(hypothesis.word_frames)
+    if hypothesis.words is not None or hypothesis.frames is None:
         return None
-    own = hypothesis.frames[end - 1] + 1 if hypothesis.frames is not None and end > first else starts[index] + 1
-    following = starts[index + 1] if index + 1 < len(starts) else own
-    return max(starts[index], min(own, following))
+    return [hypothesis.frames[span.first] for span in spans]
 
 
-def _confidence(hypothesis: Hypothesis, first: int, end: int) -> float | None:
-    if hypothesis.confidences is None or end <= first:
+def _confidence(hypothesis: Hypothesis, span: Span) -> float | None:
+    if hypothesis.confidences is None or span.end <= span.first:
         return None
-    return math.prod(hypothesis.confidences[first:end])
+    return round(math.prod(hypothesis.confidences[span.first : span.end]), 6)
 
 
 def _seconds(frame: int | None, seconds_per_frame: float) -> float | None:
