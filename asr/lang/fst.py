@@ -6,6 +6,7 @@ log-probabilities (higher is better); a label or output 0 is epsilon, but label 
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,11 @@ class Fst:
         if not path.exists():
             raise ValueError(f"{path}: no such graph; run the recipe's stages 4 and 5 (local/prepare_lang.py, local/compile_graph.py)")
         try:
+            if not zipfile.is_zipfile(path):
+                raise TypeError("not written by torch")
             return cls(**torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError) as error:
-            raise ValueError(f"{path}: not a graph file ({error}); delete it and run local/compile_graph.py again") from None
+        except (RuntimeError, pickle.UnpicklingError, TypeError) as error:
+            raise ValueError(f"{path}: not a graph file ({error}); delete it and run the recipe's stages 4 and 5 again") from None
 
     def to_k2(self) -> Any:
         """As a k2.Fsa; ``aux_labels`` is a tensor where every arc has exactly one output, ragged otherwise."""

@@ -13,15 +13,17 @@ import numpy as np
 
 from asr import fsa
 from asr.lang.fst import FINAL, Acceptor, Fst
-from asr.lang.lang import Lang
+from asr.lang.lang import Lang, Topology
 from asr.lang.lexicon import WORD_DISAMBIG
 from asr.lm.automaton import automaton
-from asr.lm.ngram import EOS, UNK, NgramLm
+from asr.lm.ngram import BOS, EOS, UNK, NgramLm
 
 log = logging.getLogger(__name__)
 
 BYTES_PER_ARC = 160
 """Measured peak of composing and determinising, per arc of the result."""
+HLG_ARCS_PER_LG_ARC = 4
+"""With the standard topology; about two with the modified one."""
 TOLERANCE = 0.02
 """Natural log, per sentence: what float32 arithmetic over a path may lose."""
 
@@ -31,8 +33,9 @@ def grammar(lm: NgramLm, word_ids: dict[str, int]) -> Fst:
 
     Raises ValueError where hardly a word is left.
     """
-    strangers = [word for word in lm.words if word not in word_ids and word not in (UNK, "<s>", EOS)]
-    if len(strangers) > len(lm.words) / 2:
+    words = [word for word in lm.words if word not in (UNK, BOS, EOS)]
+    strangers = [word for word in words if word not in word_ids]
+    if len(strangers) > len(words) / 2:
         raise ValueError(f"the n-gram and words.txt have hardly a word in common ({', '.join(strangers[:5])} ... are not in words.txt)")
     if strangers:
         log.warning("%d words of the n-gram are not in words.txt and are left out: %s ...", len(strangers), ", ".join(strangers[:5]))
@@ -54,12 +57,12 @@ def grammar(lm: NgramLm, word_ids: dict[str, int]) -> Fst:
 
 
 def forecast(lang: Lang, g: Fst) -> None:
-    """Says how large LG and HLG may become, and warns where memory may not suffice."""
+    """Says about how large LG and HLG will become, and warns where memory may not suffice."""
     tokens = {lang.word_ids[word]: min(map(len, variants)) for word, variants in lang.lexicon.items()}
     arcs = sum(tokens.get(word, 1) for word in g.arcs_A3[:, 2].tolist())
-    needed = 3 * arcs * BYTES_PER_ARC
+    needed = HLG_ARCS_PER_LG_ARC * arcs * BYTES_PER_ARC
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    log.info("LG will have at most about %d arcs, HLG three times as many; composing them takes about %.0f MB", arcs, needed / 2**20)
+    log.info("LG will have about %d arcs, HLG %d; composing them takes about %.0f MB", arcs, HLG_ARCS_PER_LG_ARC * arcs, needed / 2**20)
     if needed > free:
         log.warning("that is more than the %.0f MB of free memory: prune the n-gram (a lower ngram.order), or set lang.topology=modified",
                     free / 2**20)
@@ -137,3 +140,18 @@ def check_connected(graph: Fst) -> None:
             reached[head[reached[tail]]] = True
         if not reached.all():
             raise ValueError(f"the graph is not connected: {int((~reached).sum())} of its {graph.num_states} states lie on no path")
+
+
+def compile_graphs(lang: Lang, lm: NgramLm, topology: Topology, texts: Sequence[str]) -> None:
+    """Writes LG.pt and HLG.pt into the language directory, each only after it passed its check with ``texts``."""
+    vocab_size, num_words = len(lang.tokens), len(lang.vocabulary) + 1
+    g = grammar(lm, lang.word_ids)
+    log.info("L: %s; G: %s", lang.fst("L_disambig"), g)
+    forecast(lang, g)
+    lg = compose_lg(lang.fst("L_disambig"), g, vocab_size, num_words)
+    looked_up = check_lg(lg, lang, lm, texts)
+    log.info("LG: %s; %d of %d texts looked up, all accepted with the n-gram's score", lg, looked_up, len(texts))
+    lg.save(lang.directory / "LG.pt")
+    hlg = compose_hlg(lg, vocab_size, modified=topology == "modified")
+    check_hlg(hlg, lang, texts)
+    hlg.save(lang.directory / "HLG.pt")

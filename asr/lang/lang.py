@@ -17,21 +17,21 @@ from asr.tokens.tokenizer import read_symbols
 
 log = logging.getLogger(__name__)
 
+Topology = Literal["standard", "modified"]
+
 RESERVED = (EPSILON, WORD_DISAMBIG, "<s>", "</s>")
 
 
 class LangConfig(Config):
     """lexicon: a file of ``word unit unit ...`` lines, its units being symbols of the tokenizer; all its words are taken.
-        Without one, the tokenizer spells the words of the training transcripts.
-    lm_words: whether the words of ``ngram.text`` are taken too.
-    oov: what a word of these texts without a spelling means: an error that names it, or that it is left out.
+        Without one, the tokenizer spells the words of the training transcripts and of the texts for the n-gram.
+    oov: what a word of these texts without a spelling means: an error that names it, or that it is left out (and the n-gram's <unk>).
     topology: of CTC in HLG: "standard", or "modified" (a repeated token needs no blank between, which makes much smaller graphs).
     """
 
     lexicon: str | None = None
-    lm_words: bool = True
     oov: Literal["error", "skip"] = "error"
-    topology: Literal["standard", "modified"] = "standard"
+    topology: Topology = "standard"
 
 
 class Lang:
@@ -102,7 +102,7 @@ def make_lexicon(config: LangConfig, tokenizer: Tokenizer, texts: Iterable[str])
         missing = missing_words(seen, lexicon)
         problem = explain_missing(missing, lexicon, config.lexicon) if missing else ""
     if missing and config.oov == "error":
-        raise ValueError(f"{problem}; or set lang.oov=skip to leave these words out of words.txt")
+        raise ValueError(f"{problem}; or set lang.oov=skip to leave these words out")
     if missing:
         log.warning("%s; left out", problem)
     if reserved := [word for word in RESERVED if word in lexicon]:

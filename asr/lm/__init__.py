@@ -2,6 +2,7 @@
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.kneser_ney import NgramConfig, estimate
 from asr.lm.ngram import NgramLm, Perplexity
+from asr.lm.text import read_sentences
 from asr.lm.token_ngram import TokenNgram
 
-__all__ = ["NgramConfig", "NgramLm", "Perplexity", "TokenNgram", "estimate", "read_arpa", "write_arpa"]
+__all__ = ["NgramConfig", "NgramLm", "Perplexity", "TokenNgram", "estimate", "read_arpa", "read_sentences", "write_arpa"]

@@ -29,14 +29,12 @@ FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
 
 class NgramConfig(Config):
     """order: of the n-gram over words, from which decoding graphs are made; token_order: of the one over tokens, for shallow fusion.
-    text: files with a sentence a line, normalised as the transcripts are, besides the transcripts of the training split.
-    oov: what words outside the language directory's words.txt mean in these: an error that names them, or ``<unk>``.
+    text: files with a sentence a line, besides the transcripts of the training split; normalised as these are.
     """
 
     order: int = Field(3, ge=1)
     token_order: int = Field(5, ge=1)
     text: tuple[str, ...] = ()
-    oov: Literal["error", "unk"] = "error"
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def estimate(
         if unknown == "error":
             some = ", ".join(outside[:10]) + (f" and {len(outside) - 10} more" if len(outside) > 10 else "")
             raise ValueError(f"{len(outside)} words of the text are not in the vocabulary: {some}; "
-                             "add them to the lexicon, or set ngram.oov=unk to count them as <unk>")
+                             "give the same texts to local/prepare_lang.py, or set lang.oov=skip to count such words as <unk>")
         log.warning("%d words of the text are not in the vocabulary and count as %s", len(outside), UNK)
     words = [UNK, BOS, EOS, *sorted(known)]
     ids = {word: i for i, word in enumerate(words)}

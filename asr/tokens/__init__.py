@@ -11,7 +11,8 @@ from asr.tokens.char import CharTokenizer
 from asr.tokens.phone import PhoneTokenizer
 from asr.tokens.tokenizer import BOUNDARY, Tokenizer, WordSpan
 
-__all__ = ["BOUNDARY", "TOKENIZERS", "Tokenizer", "TokensConfig", "WordSpan", "load_tokenizer", "train_tokenizer"]
+__all__ = ["BOUNDARY", "TOKENIZERS", "Tokenizer", "TokensConfig", "WordSpan", "load_tokenizer", "tokenizer_files",
+           "train_tokenizer"]
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {"char": CharTokenizer, "bpe": BpeTokenizer, "phone": PhoneTokenizer}
 
@@ -25,6 +26,12 @@ class _Stored(Config):
 def train_tokenizer(config: Any, texts: Sequence[str]) -> Tokenizer:
     """A tokenizer of the type that ``config`` (a ``TokensConfig``) names, its vocabulary made from ``texts``."""
     return TOKENIZERS[config.type].train(config, texts)
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """The files of a saved tokenizer, for fingerprints and copies."""
+    names = ("tokenizer.yaml", "tokens.txt", "bpe.model", "pronunciations.txt")
+    return [directory / name for name in names if (directory / name).exists()]
 
 
 def load_tokenizer(directory: Path | str) -> Tokenizer:

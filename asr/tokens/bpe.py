@@ -42,8 +42,9 @@ class BpeTokenizer(Tokenizer):
 
     def unknown(self, text: str) -> list[str]:
         words = text.replace(BOUNDARY, _NO_CHARACTER).split()
-        found = [piece for proto in self._pieces.encode(words, return_type="proto") for piece in proto.pieces]
-        unknown = dict.fromkeys(piece.surface for piece in found if piece.id == self.unk_id)
+        ids, pieces = (self._pieces.encode(words, out_type=kind, num_threads=1) for kind in (int, str))
+        found = [pair for pairs in zip(ids, pieces) for pair in zip(*pairs)]
+        unknown = dict.fromkeys(surface for token, surface in found if token == self.unk_id)
         return [surface.replace(_NO_CHARACTER, BOUNDARY) for surface in unknown]
 
     @classmethod

@@ -1,0 +1,47 @@
+"""Stage 5: composes the decoding graphs LG (for transducers) and HLG (for CTC) with k2, and checks them.
+
+    python local/compile_graph.py --config conf/train.yaml
+
+Reads L_disambig.pt and word.arpa in data/lang_<tokens>, writes LG.pt and HLG.pt beside them. Without k2 it says so and does nothing.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import sys
+
+from asr import fsa
+from asr.cli.program import config_arguments, open_experiment, program
+from asr.data import read_transcripts
+from asr.files import fingerprint, run_once
+from asr.lang import Lang, graphs
+from asr.lm import read_arpa
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    config_arguments(parser)
+    parser.add_argument("--check", type=int, default=100, metavar="N", help="training texts looked up in the graphs (default: 100)")
+
+
+def run(args: argparse.Namespace) -> None:
+    config, layout = open_experiment(args)
+    if not fsa.available():
+        print("k2 is not installed: LG and HLG are skipped, and with them fast beam search over LG and CTC graph search; "
+              "greedy and beam searches with the token n-gram need neither")
+        return
+    lang, arpa = Lang(layout.lang), layout.lang / "word.arpa"
+
+    def build() -> None:
+        texts = sorted({item.text for item in read_transcripts(layout.cuts("train"))})
+        some = random.Random(config.seed).sample(texts, min(args.check, len(texts)))
+        graphs.compile_graphs(lang, read_arpa(arpa), config.lang.topology, some)
+
+    key = fingerprint(layout.lang / "L_disambig.pt", layout.lang / "words.txt", layout.lang / "tokens.txt", arpa, config.lang.topology)
+    run_once("graphs", [layout.lang / "LG.pt", layout.lang / "HLG.pt"], key, build)
+    for name in ("LG", "HLG"):
+        logging.info("%s: %s", name, lang.fst(name))
+
+
+if __name__ == "__main__":
+    sys.exit(program(add_arguments, run, __doc__))
