@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 600
 LONGEST_RECIPE = 150
 
-REGISTRY = re.compile(r"pypi\.(org|python\.org)|pythonhosted\.org|download\.pytorch\.org|conda\.anaconda\.org|--(extra-)?index-url", re.IGNORECASE)
+REGISTRY = re.compile(
+    r"pypi\.(org|python\.org)|pythonhosted\.org|download\.pytorch\.org|conda\.anaconda\.org|--(extra-)?index-url", re.IGNORECASE
+)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(root|home/\w+|Users/\w+|work|mnt/\w+)/")
 
 

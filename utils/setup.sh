@@ -14,8 +14,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/utils/parse_options.sh"
 cd "$(dirname "$0")"
 
-venv=${VENV:-$root/.venv}
-if [ -x "$venv/bin/python" ]; then PATH=$venv/bin:$PATH; fi
+venv=${VENV:-.venv}
+case $venv in /*) ;; *) venv=$root/$venv ;; esac
+if [ -x "$venv/bin/python" ] && [ ! -e "$venv/.incomplete" ]; then PATH=$venv/bin:$PATH; fi
 export PATH PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 local="$root/local"
 if ! command -v python >/dev/null || ! python -c 'import asr, torch' 2>/dev/null; then

@@ -19,9 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def doctor(*arguments: str, path: Path | None = None) -> tuple[int, str]:
     """Runs the command, with the modules in ``path`` in front of the installed ones."""
     search = os.pathsep.join(str(p) for p in (path, ROOT) if p is not None)
-    answer = subprocess.run(
-        [sys.executable, "-m", "asr", "doctor", *arguments], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": search}
-    )
+    command = [sys.executable, "-m", "asr", "doctor", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": search})
     assert "Traceback" not in answer.stderr, answer.stderr
     return answer.returncode, answer.stdout
 
@@ -114,4 +113,5 @@ def test_engines_follow_what_works() -> None:
         "features": "kaldifeat", "transducer loss": "k2, pruned", "graph search": "k2",
     }
     without = environment.engines([finding("k2", "broken"), finding("kaldifeat", "missing")])
-    assert without["features"] == "lhotse" and without["transducer loss"].startswith("PyTorch") and without["graph search"].startswith("none")
+    assert without["features"] == "lhotse"
+    assert without["transducer loss"].startswith("PyTorch") and without["graph search"].startswith("none")

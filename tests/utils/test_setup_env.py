@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = "awk bash cat chmod cksum df dirname grep head mkdir rm sed sleep sort tail touch uname".split()
+TOOLS = (
+    "awk", "bash", "cat", "chmod", "cksum", "df", "dirname", "grep", "head",
+    "mkdir", "rm", "sed", "sleep", "sort", "tail", "touch", "uname",
+)
 WHEEL = "k2-1.24.4.dev20250715+cpu.torch2.8.0-cp311-cp311-manylinux_2_17_x86_64.whl"
 
 # Claims to be another version when asked for it, makes environments of stubs, and has nothing else of Python.
@@ -183,8 +186,8 @@ def test_a_second_run_builds_nothing_and_a_changed_requirement_updates(machine: 
     machine.add_python("3.11")
     status, output = machine.run("setup_env.sh", STACK="modern")
     assert status == 0 and "is ready after" in output and "doctor was here" in output
-    for arguments, stack in (([], "modern"), ([], "auto")):
-        status, output = machine.run("setup_env.sh", *arguments, STACK=stack)
+    for stack in ("modern", "auto"):
+        status, output = machine.run("setup_env.sh", STACK=stack)
         assert status == 0 and output == f"{machine.venv} is up to date (stack modern)\ndoctor was here\n"
     assert machine.run("setup_env.sh", "--if-missing") == (0, "")
     (machine.venv / "mine").touch()
