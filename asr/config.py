@@ -115,7 +115,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if value is None:
         node.pop(last, None)
     elif isinstance(value, dict):
-        node[last] = merge(node.get(last) or {}, value)
+        node[last] = merge(node, {last: value})[last]
     else:
         node[last] = value
 
