@@ -70,12 +70,12 @@ def aligned(utterance: ScoredUtterance) -> list[str]:
     """
     cells = [(ref or "***", hyp or "***", _kind(ref, hyp)) for ref, hyp in utterance.alignment]
     rtl = any(unicodedata.bidirectional(c) in ("R", "AL") for cell in cells for word in cell for c in word)
-    gap = f"{_LEFT_TO_RIGHT} {_LEFT_TO_RIGHT}" if rtl else " "
+    mark = _LEFT_TO_RIGHT if rtl else ""
     widths = [max(map(width, cell)) for cell in cells]
     lines = []
     for name, words in zip(("ref", "hyp", ""), zip(*cells) if cells else ((), (), ())):
-        padded = (word + (_LEFT_TO_RIGHT if rtl else "") + " " * (w - width(word)) for word, w in zip(words, widths))
-        lines.append(f"{name:3}  {gap.join(padded)}".rstrip())
+        padded = (word + mark + " " * (w - width(word)) for word, w in zip(words, widths))
+        lines.append(f"{name:3}  {' '.join(padded)}".rstrip())
     return lines
 
 

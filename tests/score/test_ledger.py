@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from asr import hypotheses
+from asr.hypotheses import Header, Utterance
+from asr.score import ledger, provenance
+from asr.score.evaluate import score_file, score_split
+from asr.score.results import results, terminal_table, write_results
+
+REFERENCES = ["turn the volume up to fifty percent", "set a timer for fifteen minutes", "five times nine", "room three please"] * 5
+WORSE = [text.replace("fifty", "fifteen").replace("nine", "five") for text in REFERENCES]
+BETTER = [text.replace("five times nine", "five times five") for text in REFERENCES]
+
+
+def decode(directory: Path, search: str, texts: list[str], **header: object) -> Path:
+    path = directory / f"{search}.jsonl"
+    values = {"search": search, "split": directory.name, "settings": {"beam": 4}, "seconds": 2.0, "audio_seconds": 40.0,
+              "checkpoint": "epochs 9 to 12", "complete": True, **header}
+    hypotheses.write(path, Header(**values), [  # type: ignore[arg-type]
+        Utterance(f"u{i}", ref, hyp, f"s{i % 4}", 2.0) for i, (ref, hyp) in enumerate(zip(REFERENCES, texts))])
+    return path
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Path:
+    directory = tmp_path / "exp"
+    decode(directory / "decode" / "test", "modified_beam", WORSE)
+    decode(directory / "decode" / "test", "modified_beam_lm", BETTER, scales={"ngram": 0.3}, tuned_on="dev")
+    (directory / "config.yaml").write_text("name: tiny\n")
+    (directory / "train_summary.json").write_text(json.dumps({
+        "steps": 100, "epochs": 4, "seconds": 61.0, "audio_hours": 3.5, "parameters": 1234567, "device": "cpu, 2 threads", "processes": 1,
+        "commit": None, "dirty": None, "command": "asr train --config tiny.yaml", "seed": 42}))
+    return directory
+
+
+def rows_of(exp: Path, **options: str) -> list[ledger.Row]:
+    return score_split(exp / "decode" / "test", "tiny", exp, command="asr score --splits test", **options)  # type: ignore[arg-type]
+
+
+def test_rows_state_the_facts(exp: Path) -> None:
+    better, worse = rows_of(exp)
+    assert (better.search, worse.search) == ("modified_beam_lm", "modified_beam")
+    assert (worse.utterances, worse.words, worse.substitutions, worse.deletions, worse.insertions) == (20, 95, 10, 0, 0)
+    assert worse.wer == pytest.approx(10 / 95) and worse.wer_low < worse.wer < worse.wer_high
+    assert worse.real_time_factor == 0.05 and worse.against is None and worse.training is not None
+    assert better.tuned_on == "dev" and better.scales == {"ngram": 0.3}
+    assert better.against is not None and better.against["search"] == "modified_beam"
+    assert better.against["difference"] == pytest.approx(-5 / 95) and better.against["probability_better"] > 0.9
+    assert worse.hardware["cores"] == os.cpu_count()
+
+
+def test_reports_lie_beside_the_hypotheses(exp: Path) -> None:
+    rows_of(exp)
+    directory = exp / "decode" / "test"
+    assert "fifty -> fifteen" in (directory / "modified_beam.errors.txt").read_text()
+    assert (directory / "modified_beam_lm.per_speaker.txt").read_text().startswith("speaker")
+
+
+def test_scoring_again_changes_nothing(exp: Path, tmp_path: Path) -> None:
+    path, markdown = tmp_path / "ledger.jsonl", tmp_path / "RESULTS.md"
+    ledger.append(path, rows_of(exp))
+    write_results(path, markdown)
+    before = path.read_bytes(), markdown.read_bytes()
+    ledger.append(path, rows_of(exp))
+    write_results(path, markdown)
+    assert (path.read_bytes(), markdown.read_bytes()) == before
+    assert ledger.read(path) == rows_of(exp)
+
+
+def test_another_config_adds_rows_and_results_show_the_newest(exp: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger.append(path, rows_of(exp))
+    (exp / "config.yaml").write_text("name: tiny\nseed: 2\n")
+    newer = [replace(row, substitutions=77) for row in rows_of(exp)]
+    ledger.append(path, newer)
+    assert len(ledger.read(path)) == 4
+    text = results(ledger.read(path))
+    assert text.count("| tiny | modified_beam |") == 1 and "| 77 |" in text
+
+
+def test_results_hold_what_reproduces_them(exp: Path) -> None:
+    text = results(rows_of(exp))
+    line = next(line for line in text.splitlines() if line.startswith("| tiny | modified_beam_lm |"))
+    assert "| 5 | 0 | 0 |" in line and "ngram 0.3 (tuned on dev)" in line and "modified_beam |" in line and "| 0.0500 |" in line
+    for fact in ("1,234,567", "4 epochs, 3.5 h of audio, 61 s on cpu, 2 threads", "epochs 9 to 12", "    asr train --config tiny.yaml",
+                 "20 utterances, 95 words, 0.7 minutes", "over utterances"):
+        assert fact in text, fact
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("| tiny | mod")}) == 1
+
+
+def test_results_without_training_summary_and_with_cheating(exp: Path) -> None:
+    (exp / "train_summary.json").unlink()
+    decode(exp / "decode" / "test", "modified_beam_lm", BETTER, scales={"ngram": 0.3}, tuned_on="test")
+    text = results(rows_of(exp))
+    assert "ngram 0.3 (tuned on this very set)" in text and "epochs," not in text
+    (exp / "train_summary.json").write_text("[")
+    with pytest.raises(ValueError, match="train_summary.json: not a JSON object"):
+        rows_of(exp)
+
+
+def test_terminal_table_has_a_line_per_search(exp: Path) -> None:
+    lines = terminal_table(rows_of(exp)).splitlines()
+    assert [line.split()[0] for line in lines] == ["search", "modified_beam_lm", "modified_beam"]
+    assert "10.53 [" in lines[2]
+
+
+def test_intervals_over_speakers(exp: Path) -> None:
+    rows = rows_of(exp, over="speakers")
+    assert rows[0].interval_over == "speakers" and rows[0].wer == rows_of(exp)[0].wer
+    assert (rows[1].wer_low, rows[1].wer_high) != (rows_of(exp)[1].wer_low, rows_of(exp)[1].wer_high)
+    path = exp / "decode" / "test" / "modified_beam.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace('"s0"', "null"), *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match="modified_beam.jsonl: the speaker of 'u0' is not known"):
+        rows_of(exp, over="speakers")
+
+
+def test_incomplete_or_missing_decodings_are_refused(exp: Path, tmp_path: Path) -> None:
+    path = decode(tmp_path / "dev", "greedy", WORSE, complete=False)
+    with pytest.raises(ValueError, match="greedy.jsonl: not every utterance"):
+        score_file(path)
+    with pytest.raises(ValueError, match="nothing decoded here; run 'asr decode --splits dev2'"):
+        score_split(tmp_path / "dev2", "tiny", exp, command="")
+    empty = tmp_path / "dev" / "none.jsonl"
+    hypotheses.write(empty, Header("none", "dev", {}, 1.0, 1.0, "", True), [Utterance("u", "", "a")])
+    with pytest.raises(ValueError, match="none.jsonl: no reference word"):
+        score_file(empty)
+
+
+def test_a_spoilt_ledger_is_named_by_line(exp: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger.append(path, rows_of(exp))
+    good = path.read_text()
+    path.write_text(good + '{"wer": 0')
+    with pytest.raises(ValueError, match=r"ledger.jsonl:3: not JSON"):
+        ledger.append(path, rows_of(exp))
+    path.write_text(good + '{"wer": 0}\n')
+    with pytest.raises(ValueError, match=r"ledger.jsonl:3: not a row"):
+        ledger.read(path)
+
+
+def test_writers_at_the_same_time_lose_nothing(exp: Path, tmp_path: Path) -> None:
+    path, rows = tmp_path / "ledger.jsonl", rows_of(exp)
+    context = get_context("fork")
+    writers = [context.Process(target=ledger.append, args=(path, [replace(rows[0], experiment=f"e{i}")])) for i in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert {row.experiment for row in ledger.read(path)} == {f"e{i}" for i in range(8)}
+
+
+def test_provenance_is_of_this_checkout() -> None:
+    source = provenance.source()
+    assert source.commit is None or len(source.commit) == 40
+    assert provenance.hardware().cpu
