@@ -38,7 +38,7 @@ class Transcript:
 def write_cuts(path: Path, cuts: Iterable["MonoCut"]) -> None:
     """Gzipped JSON lines, whole or not at all; the same cuts give the same bytes. Storage paths below ``path`` become relative to it."""
     base = path.parent.resolve()
-    with atomic_write(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+    with atomic_write(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as file:
         for cut in cuts:
             values = cut.to_dict()
             if "features" in values:

@@ -85,8 +85,7 @@ def _shards(cuts: "list[MonoCut]", output: Path, config: Fbank.Config, shard_sec
 def _compute_all(shards: list[Shard], config: Fbank.Config, jobs: int, title: str) -> None:
     if not shards:
         return
-    hours = sum(cut.duration for shard in shards for cut in shard.cuts) / 3600
-    progress = tqdm(total=round(hours, 2), desc=title, unit="h", delay=3)
+    progress = tqdm(total=sum(len(shard.cuts) for shard in shards), desc=title, unit="utt", delay=3)
     workers = min(jobs, len(shards))
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), initializer=_start_worker, initargs=(os.getpid(),))
     with progress:
@@ -94,7 +93,7 @@ def _compute_all(shards: list[Shard], config: Fbank.Config, jobs: int, title: st
             running: dict[Future[None], Shard] = {pool.submit(compute_shard, shard, config): shard for shard in shards}
             for done in as_completed(running):
                 done.result()
-                progress.update(sum(cut.duration for cut in running[done].cuts) / 3600)
+                progress.update(len(running[done].cuts))
         except BaseException:  # an error or an interrupt: what runs is abandoned, what is finished stays
             for process in multiprocessing.active_children():
                 process.terminate()

@@ -16,7 +16,8 @@ from asr.config import Config as BaseConfig
 
 FRAME_LENGTH = 0.025
 FRAME_SHIFT = 0.01
-ENERGY_FLOOR = 1e-10
+MEL_FLOOR = torch.finfo(torch.float32).eps
+"""Kaldi's: no Mel energy is less."""
 
 
 class Fbank:
@@ -52,8 +53,8 @@ class Fbank:
 
         @property
         def padding_value(self) -> float:
-            """The value of silence, with which shorter utterances of a batch are padded."""
-            return math.log(ENERGY_FLOOR)
+            """The value of digital silence, with which shorter utterances of a batch are padded."""
+            return math.log(MEL_FLOOR)
 
         def num_frames(self, num_samples: int) -> int:
             hop = round(FRAME_SHIFT * self.sample_rate)
@@ -67,9 +68,9 @@ class Fbank:
     def __call__(self, samples: Tensor) -> Tensor:
         """Features (T, F), float32, of one waveform: float32 (samples,) in -1..1, at the config's sample rate.
 
-        Raises ValueError for a waveform that is shorter than one frame.
+        Raises ValueError for a waveform that is shorter than the shift of a frame.
         """
-        if self.config.num_frames(samples.numel()) < 1:
+        if samples.numel() < FRAME_SHIFT * self.config.sample_rate:
             raise ValueError(f"{samples.numel()} samples are less than one frame of {FRAME_SHIFT:g} s")
         with torch.no_grad():
             return self._compute(samples)
@@ -91,7 +92,7 @@ def _lhotse(config: Fbank.Config) -> Callable[[Tensor], Tensor]:
 
     extractor = LhotseFbank(FbankConfig(
         sampling_rate=config.sample_rate, num_filters=config.num_mel_bins, frame_length=FRAME_LENGTH, frame_shift=FRAME_SHIFT,
-        dither=0.0, snip_edges=False, energy_floor=ENERGY_FLOOR,
+        dither=0.0, snip_edges=False,
     ))
 
     def compute(samples: Tensor) -> Tensor:
@@ -113,7 +114,6 @@ def _kaldifeat(config: Fbank.Config) -> Callable[[Tensor], Tensor]:
     options.mel_opts.num_bins = config.num_mel_bins
     options.mel_opts.low_freq = 20.0
     options.mel_opts.high_freq = -400.0
-    options.energy_floor = ENERGY_FLOOR
     extractor = kaldifeat.Fbank(options)
     return lambda samples: extractor(samples)
 
