@@ -61,9 +61,10 @@ def load_recogniser(config: Any, layout: Any, device: str) -> Recogniser:
         raise ValueError(f"{layout.checkpoints}: the weights are not of this config's model: {error}") from None
     epochs = "the last third of the" if config.decode.average_epochs is None else f"the last {config.decode.average_epochs}"
     digest = digest_of(state)
+    weights = f"{config.decode.average} average of {epochs} epochs, {digest[:12]}"
     return Recogniser(
         model=model.to(device).eval(), tokenizer=tokenizer, lang=Lang(layout.lang) if layout.lang.is_dir() else None,
-        frame_shift=config.features.frame_shift, checkpoint=f"{config.decode.average} average of {epochs} epochs, {digest[:12]}", digest=digest,
+        frame_shift=config.features.frame_shift, checkpoint=weights, digest=digest,
     )
 
 
@@ -78,7 +79,7 @@ def _check(args: argparse.Namespace, config: Any) -> None:
         raise ValueError("--tune chooses scales on one split: name one, as in --splits dev --tune")
     test = [name for name in args.splits if name not in ("train", "dev")]
     if args.tune and test and not args.tune_on_test:
-        raise ValueError(f"'{test[0]}' is a test set: scales tuned on it make its results worthless; tune on dev (or add --tune-on-test, which marks them)")
+        raise ValueError(f"'{test[0]}' is a test set, and scales are tuned on dev; --tune-on-test does it all the same and marks the results")
 
 
 def _split(layout: Any, name: str) -> Split:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from asr.decode.search import SearchConfig, Unavailable
@@ -21,22 +22,20 @@ class CtcGreedy:
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
-        best_BS, token_BS = self.model.ctc_log_probs(encoder_out).max(-1)
-        outside_BS = torch.arange(best_BS.shape[1], device=best_BS.device) >= encoder_out.lens_B.unsqueeze(1)
-        token_BS = token_BS.masked_fill(outside_BS, BLANK)
-        score_B = best_BS.double().masked_fill(outside_BS, 0.0).sum(1)
-        new_BS = torch.ones_like(outside_BS)
-        new_BS[:, 1:] = token_BS[:, 1:] != token_BS[:, :-1]
-        run_BS = new_BS.cumsum(1) - 1  # number of the run that each frame belongs to
-        top_BS = torch.full_like(best_BS, -torch.inf).scatter_reduce(1, run_BS, best_BS, "amax")
-        confidence_BS = top_BS.gather(1, run_BS).exp()
-        emits_BS = new_BS & (token_BS != BLANK)
+        best_BS, token_BS = (part.cpu().numpy() for part in self.model.ctc_log_probs(encoder_out).max(-1))
+        inside_BS = np.arange(best_BS.shape[1]) < encoder_out.lens_B.cpu().numpy()[:, None]
+        token_BS = np.where(inside_BS, token_BS, BLANK)
+        score_B = best_BS.sum(axis=1, where=inside_BS, dtype=np.float64)
+        starts_BS = np.ones_like(inside_BS)  # whether a run of equal labels starts here
+        starts_BS[:, 1:] = token_BS[:, 1:] != token_BS[:, :-1]
+        top_BS = np.zeros_like(best_BS)
+        top_BS[starts_BS] = np.maximum.reduceat(best_BS.ravel(), np.flatnonzero(starts_BS))
         results = []
-        rows = zip(emits_BS.cpu(), token_BS.cpu(), confidence_BS.cpu(), score_B.tolist())
-        for emits_S, token_S, confidence_S, score in rows:
-            frames = tuple(emits_S.nonzero().squeeze(1).tolist())
-            tokens, confidences = tuple(token_S[emits_S].tolist()), tuple(confidence_S[emits_S].tolist())
-            results.append([Hypothesis(tokens, score, {"model": score}, frames=frames, confidences=confidences)])
+        for row, score in enumerate(score_B.tolist()):
+            frames = np.flatnonzero(starts_BS[row] & (token_BS[row] != BLANK))
+            confidences = np.exp(top_BS[row, frames]).tolist()
+            tokens = token_BS[row, frames].tolist()
+            results.append([Hypothesis(tuple(tokens), score, {"model": score}, tuple(frames.tolist()), tuple(confidences))])
         return results
 
 

@@ -1,0 +1,222 @@
+"""asr decode and asr transcribe on a small experiment with random weights."""
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from asr import fsa, hypotheses
+from asr.cli.main import main
+from asr.config import load_config
+from asr.data import write_cuts
+from asr.decode.tuning import read_tuned, word_errors
+from asr.experiment import ExperimentConfig, build_model
+from asr.lang import make_lexicon, write_lang
+from asr.lang.graphs import compose_hlg, compose_lg, grammar
+from asr.lm import estimate, write_arpa
+from asr.tokens import train_tokenizer
+from asr.train.checkpoints import CheckpointConfig, CheckpointStore
+
+TEXTS = ["yes no", "no", "yes yes no", "no no", "yes"]
+RATE = 8000
+
+CONFIG = {
+    "name": "tiny",
+    "corpus": {"source": {"type": "table"}, "splits": {"train": "train", "dev": "dev", "test": "test"}, "sample_rate": RATE},
+    "features": {"sample_rate": RATE, "num_mel_bins": 20, "stored": False},
+    "tokens": {"type": "char"},
+    "model": {
+        "encoder": {"type": "conformer", "dim": 16, "layers": 1, "heads": 2, "feedforward": 16, "kernel": 3},
+        "predictor": {"type": "stateless", "dim": 16},
+        "joiner": {"dim": 16},
+        "ctc": {},
+    },
+    "losses": {"rnnt": {"type": "rnnt"}},
+    "decode": {
+        "max_duration": 3.0,
+        "searches": {
+            "greedy": {"type": "greedy"},
+            "beam": {
+                "type": "modified_beam",
+                "scorers": {"lm": {"type": "ngram", "scale": 0.1}, "length": {"type": "length"}},
+                "tune": {"scorers.lm.scale": [0.0, 0.5], "scorers.length.scale": [-3.0, 0.0, 1.0]},
+            },
+            "fast": {"type": "fast_beam", "graph": "LG"},
+            "ctc": {"type": "ctc_greedy"},
+            "hlg": {"type": "ctc_graph", "tune": {"acoustic_scale": [0.5, 2.0]}},
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A directory with config.yaml, audio/, data/ and exp/ as training leaves them."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    config = load_config(ExperimentConfig, root / "config.yaml")
+    for split in ("dev", "test"):
+        _corpus(root, split)
+    tokenizer = train_tokenizer(config.tokens, TEXTS)
+    tokenizer.save(root / "exp" / "tokens")
+    lang_dir = root / "data" / "lang_char"
+    tokenizer.save(lang_dir)
+    lang = write_lang(make_lexicon(config.lang, tokenizer, TEXTS), tokenizer.symbols, lang_dir)
+    write_arpa(estimate([[tokenizer.symbols[t] for t in tokenizer.encode(text)] for text in TEXTS], 3, tokenizer.symbols[1:]), lang_dir / "token.arpa")
+    if fsa.available():
+        g = grammar(estimate([text.split() for text in TEXTS], 2), lang.word_ids)
+        lg = compose_lg(lang.fst("L_disambig"), g, tokenizer.vocab_size, len(lang.words) - 1)
+        lg.save(lang_dir / "LG.pt")
+        compose_hlg(lg, tokenizer.vocab_size, modified=False).save(lang_dir / "HLG.pt")
+    torch.manual_seed(1)
+    model = build_model(config, tokenizer)
+    with torch.no_grad():
+        model.joiner.output_linear.weight *= 3
+        model.ctc.output_linear.weight *= 3
+    tensors = {"model": model.state_dict(), "average": {"count": 0, "sums": {}}}
+    CheckpointStore(root / "exp" / "checkpoints", CheckpointConfig()).save(tensors, {"position": {"epoch": 1, "step": 1}}, "epoch", 1)
+    shutil.copy(root / "config.yaml", root / "exp" / "config.yaml")
+    return root
+
+
+def _corpus(root: Path, split: str) -> None:
+    from lhotse import MonoCut, Recording, SupervisionSegment
+
+    rng = np.random.default_rng(len(split))
+    cuts = []
+    (root / "audio").mkdir(exist_ok=True)
+    for index, text in enumerate(TEXTS):
+        path = root / "audio" / f"{split}-{index}.wav"
+        samples = rng.normal(size=RATE // 2 + 1000 * index) * np.sin(np.arange(RATE // 2 + 1000 * index) / 300)
+        soundfile.write(path, 0.1 * samples, RATE)
+        recording = Recording.from_file(path)
+        supervision = SupervisionSegment(path.stem, recording.id, 0.0, recording.duration, text=text, speaker=f"s{index % 2}")
+        cuts.append(MonoCut(path.stem, 0.0, recording.duration, 0, supervisions=[supervision], recording=recording))
+    write_cuts(root / "data" / "manifests" / f"{split}.jsonl.gz", cuts)
+
+
+@pytest.fixture
+def root(trained, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(trained, tmp_path / "x")
+    monkeypatch.chdir(tmp_path / "x")
+    return tmp_path / "x"
+
+
+def asr(*arguments: str) -> int:
+    return main([*arguments])
+
+
+def decode(*arguments: str) -> int:
+    return asr("decode", "--exp-dir", "exp", "--device", "cpu", *arguments)
+
+
+def searches() -> list[str]:
+    return ["greedy", "beam", "fast", "ctc", "hlg"] if fsa.available() else ["greedy", "beam", "ctc"]
+
+
+def test_tune_on_dev_then_decode_test(root, capsys):
+    assert decode("--splits", "dev", "--tune") == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in CONFIG["decode"]["searches"])
+    assert ("skipped: " in table) == (not fsa.available())
+    tuned = read_tuned(root / "exp/decode/tuned.json")
+    assert set(tuned) == set(searches()) & {"beam", "hlg"}
+    points = tuned["beam"].grid
+    assert len(points) == 6 and min(p.errors for p in points) < max(p.errors for p in points)
+    chosen = next(p for p in points if p.values == tuned["beam"].values)
+    assert chosen.errors == min(p.errors for p in points)
+    dev = hypotheses.read(root / "exp/decode/dev/beam.jsonl")
+    assert word_errors((u.ref, u.hyp) for u in dev.utterances).errors == chosen.errors
+    assert dev.header.tuned_on == "dev" and dev.header.scales == chosen.values
+
+    assert decode("--splits", "test") == 0
+    assert sorted(p.stem for p in (root / "exp/decode/test").glob("*.jsonl")) == sorted(searches())
+    for name in searches():
+        result = hypotheses.read(root / f"exp/decode/test/{name}.jsonl")
+        assert result.header.complete and result.header.search == name and result.header.split == "test"
+        assert result.header.tuned_on == ("dev" if name in tuned else None)
+        assert 0 < result.header.encoder_seconds < result.header.seconds
+        assert result.header.audio_seconds == pytest.approx(sum(RATE // 2 + 1000 * i for i in range(5)) / RATE)
+        assert [(u.id, u.ref, u.speaker) for u in result.utterances] == [(f"test-{i}", t, f"s{i % 2}") for i, t in enumerate(TEXTS)]
+        for u in result.utterances:
+            assert " ".join(w.text for w in u.words) == u.hyp
+            assert all(0 <= w.start <= w.end <= u.duration + 0.1 and 0 <= w.confidence <= 1 for w in u.words)
+    settings = hypotheses.read(root / "exp/decode/test/beam.jsonl").header.settings
+    assert settings["scorers"]["lm"]["scale"] == tuned["beam"].values["scorers.lm.scale"]
+
+
+def test_what_is_done_is_kept_until_something_it_depends_on_changes(root):
+    assert decode("--splits", "dev", "--searches", "greedy", "ctc") == 0
+    greedy, ctc = root / "exp/decode/dev/greedy.jsonl", root / "exp/decode/dev/ctc.jsonl"
+    before = greedy.stat().st_mtime_ns, ctc.stat().st_mtime_ns
+    assert decode("--splits", "dev", "--searches", "greedy", "ctc") == 0
+    assert (greedy.stat().st_mtime_ns, ctc.stat().st_mtime_ns) == before
+    assert decode("--splits", "dev", "--searches", "greedy", "ctc", "--set", "decode.searches.greedy.blank_penalty=0.5") == 0
+    assert greedy.stat().st_mtime_ns > before[0] and ctc.stat().st_mtime_ns == before[1]
+
+
+def test_tuning_again_with_nothing_changed_is_kept(root):
+    arguments = ["--splits", "dev", "--tune", "--searches", "beam"]
+    assert decode(*arguments) == 0
+    path = root / "exp/decode/dev/beam.jsonl"
+    before = path.stat().st_mtime_ns
+    assert decode(*arguments) == 0
+    assert path.stat().st_mtime_ns == before
+    (root / "exp/decode/tuned.json").unlink()
+    assert decode(*arguments) == 0
+    assert path.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--splits", "test", "--searches", "beam"], "search 'beam' has not been tuned"),
+    (["--splits", "test", "--tune"], "'test' is a test set"),
+    (["--splits", "dev", "test", "--tune"], "name one"),
+    (["--splits", "tset"], "'tset' is not a split"),
+    (["--splits", "dev", "--searches", "beem"], "'beem' is not one of the config's"),
+])
+def test_refusals(root, capsys, arguments, message):
+    assert decode(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_scales_tuned_for_other_settings_are_refused(root, capsys):
+    assert decode("--splits", "dev", "--tune", "--searches", "beam") == 0
+    assert decode("--splits", "test", "--searches", "beam", "--set", "decode.searches.beam.beam=2") == 2
+    assert "tuned for other weights or settings" in capsys.readouterr().err
+
+
+def test_exceptions_are_marked(root):
+    assert decode("--splits", "test", "--searches", "beam", "--untuned") == 0
+    header = hypotheses.read(root / "exp/decode/test/beam.jsonl").header
+    assert header.tuned_on is None and header.settings["tune"] and not header.scales
+    assert decode("--splits", "test", "--searches", "beam", "--tune", "--tune-on-test") == 0
+    assert hypotheses.read(root / "exp/decode/test/beam.jsonl").header.tuned_on == "test"
+
+
+def test_transcribe_reads_any_rate_and_any_channels(root, capsys):
+    samples, _ = soundfile.read("audio/dev-3.wav")
+    soundfile.write("stereo.wav", np.stack([samples, samples], axis=1), RATE)
+    soundfile.write("fast.flac", np.repeat(samples, 2), 2 * RATE)
+    command = ["transcribe", "--exp-dir", "exp", "--device", "cpu", "--json"]
+    assert asr(*command, "audio/dev-3.wav", "stereo.wav", "fast.flac", "audio/dev-0.wav", "--search", "greedy") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file"] for line in lines] == ["audio/dev-3.wav", "stereo.wav", "fast.flac", "audio/dev-0.wav"]
+    assert lines[0]["text"] == lines[1]["text"] and lines[0]["words"] == lines[1]["words"]
+    assert decode("--splits", "dev", "--searches", "greedy") == 0
+    decoded = {u.id: u for u in hypotheses.read(root / "exp/decode/dev/greedy.jsonl").utterances}
+    assert lines[0]["text"] == decoded["dev-3"].hyp and lines[3]["text"] == decoded["dev-0"].hyp
+    assert lines[0]["words"] == [vars(word) for word in decoded["dev-3"].words]
+
+
+def test_transcribe_names_what_it_cannot_read(root, capsys):
+    Path("notes.wav").write_text("this is not audio")
+    soundfile.write("empty.wav", np.zeros(0), RATE)
+    for name, message in [("notes.wav", "notes.wav: not readable"), ("absent.wav", "absent.wav: not readable"), ("empty.wav", "empty.wav: no audio")]:
+        assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", name) == 2
+        assert message in capsys.readouterr().err
