@@ -32,8 +32,8 @@ class NgramConfig(Config):
     text: files with a sentence a line, besides the transcripts of the training split; normalised as these are.
     """
 
-    order: int = Field(3, ge=1)
-    token_order: int = Field(5, ge=1)
+    order: int = Field(default=3, ge=1)
+    token_order: int = Field(default=5, ge=1)
     text: tuple[str, ...] = ()
 
 

@@ -21,7 +21,7 @@ _NO_CHARACTER = "\uffff"
 class BpeTokenizer(Tokenizer):
     class Config(BaseConfig):
         type: Literal["bpe"] = "bpe"
-        vocab_size: int = Field(500, ge=4)
+        vocab_size: int = Field(default=500, ge=4)
         model: Literal["bpe", "unigram"] = "bpe"
 
         @property
