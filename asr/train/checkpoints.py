@@ -9,6 +9,7 @@ import json
 import logging
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
 
@@ -142,12 +143,16 @@ def _mean_of_epochs(directory: Path, last: Mapping[str, Any], epochs: range) -> 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Raises ValueError where the file is damaged or is not a checkpoint of this toolkit."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {broken}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: damaged checkpoint ({type(error).__name__}: {str(error)[:200]})") from None
     if not isinstance(state, dict) or "values" not in state:
         raise ValueError(f"{path}: not a checkpoint of this toolkit")
-    return {**state, **json.loads(state.pop("values"))}
+    values = json.loads(state.pop("values"))
+    return {**state, **values}
 
 
 def _read_epoch(directory: Path, epoch: int) -> dict[str, Any]:

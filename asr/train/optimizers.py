@@ -51,16 +51,16 @@ class ScaledAdam(torch.optim.Optimizer):
             list(parameters), {"lr": config.lr, "betas": config.betas, "eps": config.eps, "scale_lr": config.scale_lr}
         )
         self._stacks = [
-            (group, list(same_size))
-            for group in self.param_groups
+            (index, list(same_size))
+            for index, group in enumerate(self.param_groups)
             for _, same_size in groupby(sorted(group["params"], key=Tensor.numel), key=Tensor.numel)
         ]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         assert closure is None, "ScaledAdam takes no closure"
-        for group, parameters in self._stacks:
-            state = self.state[parameters[0]]
+        for index, parameters in self._stacks:
+            group, state = self.param_groups[index], self.state[parameters[0]]
             parameters_Kn = torch.stack([p.reshape(-1) for p in parameters])
             gradients_Kn = torch.stack([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
             if not state:

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Sequence
 
+SHOWN = 5
+
 log = logging.getLogger(__name__)
 
 
@@ -23,14 +25,17 @@ class Problems:
                     continue
                 self._told.add((entry["id"], entry["problem"]))
 
-    def report(self, ids: Sequence[str], problem: str, epoch: int, step: int) -> None:
-        new = [id for id in ids if (id, problem) not in self._told]
+    def report(self, problems: Sequence[tuple[str, str]], epoch: int = 0, step: int = 0) -> None:
+        """problems: (utterance id, what is wrong with it)."""
+        new = [item for item in problems if item not in self._told]
         if not new:
             return
-        self._told.update((id, problem) for id in new)
-        lines = [json.dumps({"id": id, "problem": problem, "epoch": epoch, "step": step}, ensure_ascii=False) + "\n" for id in new]
+        self._told.update(new)
+        lines = [json.dumps({"id": id, "problem": problem, "epoch": epoch, "step": step}, ensure_ascii=False) + "\n" for id, problem in new]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a", encoding="utf-8") as file:
             file.write("".join(lines))
-        shown = ", ".join(new[:5]) + (f" and {len(new) - 5} more (see {self._path})" if len(new) > 5 else "")
-        log.warning("%s: %s", problem, shown)
+        for id, problem in new[:SHOWN]:
+            log.warning("utterance %s: %s", id, problem)
+        if len(new) > SHOWN:
+            log.warning("and %d more utterances: see %s", len(new) - SHOWN, self._path)

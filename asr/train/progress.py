@@ -64,16 +64,16 @@ class Interval:
 class Progress:
     """Shows and logs what happens. On a terminal a live line per epoch; elsewhere one log line per interval.
 
-    ``train.jsonl`` and TensorBoard lines of steps after ``step`` (done by an earlier run, and lost with it) are dropped.
+    ``train.jsonl`` and TensorBoard lines of what came after ``step`` and ``epochs_done`` (lost with an earlier run) are dropped.
     """
 
-    def __init__(self, exp_dir: Path, step: int, epochs: int, device: torch.device) -> None:
+    def __init__(self, exp_dir: Path, step: int, epochs_done: int, epochs: int, device: torch.device) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
 
         self._live = sys.stderr.isatty()
         self._epochs, self._device = epochs, device
         self._rows_path = exp_dir / "train.jsonl"
-        drop_later_rows(self._rows_path, step)
+        drop_later_rows(self._rows_path, step, epochs_done)
         self._board = SummaryWriter(str(exp_dir / "tensorboard"), purge_step=step + 1)
         self._bar: tqdm[Any] | None = None
         self._interval = Interval()
@@ -130,10 +130,10 @@ class Progress:
             self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
 
-def drop_later_rows(path: Path, step: int) -> None:
-    """Keeps the whole lines of ``path`` up to ``step``: what came later was lost with the run that wrote it."""
+def drop_later_rows(path: Path, step: int, epochs_done: int) -> None:
+    """Keeps the whole lines of ``path`` up to this position: what came later was lost with the run that wrote it."""
     rows = read_rows(path)
-    kept = [row for row in rows if row["step"] <= step]
+    kept = [row for row in rows if row["step"] <= step and (row["kind"] != "validation" or row["epoch"] <= epochs_done)]
     if path.exists():
         with atomic_write(path) as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 NO_ALIGNMENT = "its loss is infinite: the transcript has no alignment with so few encoder frames"
 NAN_LOSS = "its loss is not a number"
+BAD_FEATURES = "its features are not finite"
 NO_GRADIENT = "part of a step that was skipped because its gradient was not finite"
 NO_MEMORY = "does not fit into memory even as a batch of its own"
 
@@ -76,6 +77,10 @@ class LossScale:
     value: float = 1.0
     calm: int = 0
 
+    @classmethod
+    def of(cls, amp: str) -> "LossScale":
+        return cls(2.0**10 if amp == "fp16" else 1.0)
+
     def update(self, finite: bool) -> None:
         self.calm = self.calm + 1 if finite else 0
         if not finite:
@@ -102,13 +107,12 @@ class Step:
     """
 
     def __init__(
-        self, model: Any, losses: nn.Module, optimizer: torch.optim.Optimizer, clipping: Any, problems: Problems,
-        ranks: Ranks, device: torch.device, amp: str,
+        self, model: Any, losses: nn.Module, optimizer: torch.optim.Optimizer, clipping: Any, scale: "LossScale",
+        problems: Problems, ranks: Ranks, device: torch.device, amp: str,
     ) -> None:
         self.model, self.losses, self.optimizer, self.clipping = model, losses, optimizer, clipping
-        self.problems, self.ranks, self.device = problems, ranks, device
+        self.scale, self.problems, self.ranks, self.device = scale, problems, ranks, device
         self.amp = AMP[amp]
-        self.scale = LossScale(2.0**10 if amp == "fp16" else 1.0)
         self.stop_requested: Callable[[], bool] = lambda: False
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         saved = set(model.state_dict())
@@ -121,8 +125,8 @@ class Step:
         buffers = [buffer.clone() for buffer in self._buffers]
         tally, result = self._gradients(pieces, step, epoch)
         if result.masked:
-            bad_ids = self._report_masked(tally, step, epoch)
-            if not math.isfinite(result.norm):  # a masked loss may still send NaN backward, as 0 times infinity
+            bad_ids = self._report_masked(tally, pieces, step, epoch)
+            if not math.isfinite(result.norm) or not result.frames:  # a masked loss may still send NaN backward, as 0 times infinity
                 self._restore(buffers)
                 masked = result.masked
                 tally, result = self._gradients([_without(piece, bad_ids) for piece in pieces], step, epoch)
@@ -224,22 +228,32 @@ class Step:
         if self.amp is torch.float16 and self.scale.value > 1:
             self.scale.update(finite=False)
             return result
-        self.problems.report([id for piece in pieces for id in piece.batch.ids], NO_GRADIENT, epoch, step)
+        self.problems.report([(id, NO_GRADIENT) for piece in pieces for id in piece.batch.ids], epoch, step)
         return replace(result, bad=True)
 
-    def _report_masked(self, tally: _Tally, step: int, epoch: int) -> set[str]:
-        bad: set[str] = set()
-        for finite_B, total_B, ids in tally.finite:
-            for id, finite, total in zip(ids, finite_B.tolist(), total_B.tolist()):
-                if not finite:
-                    bad.add(id)
-                    self.problems.report([id], NAN_LOSS if math.isnan(total) else NO_ALIGNMENT, epoch, step)
-        return bad
+    def _report_masked(self, tally: _Tally, pieces: Sequence[Piece], step: int, epoch: int) -> set[str]:
+        """Ids to blame. Features that are not finite are, alone: they may have spoilt the losses of the rest of their batch."""
+        bad = {
+            id: NAN_LOSS if math.isnan(total) else NO_ALIGNMENT
+            for finite_B, total_B, ids in tally.finite
+            for id, finite, total in zip(ids, finite_B.tolist(), total_B.tolist())
+            if not finite
+        }
+        if NAN_LOSS in bad.values():
+            spoilt = {
+                id: BAD_FEATURES
+                for piece in pieces
+                for id, features_TF, length in zip(piece.batch.ids, piece.batch.features_BTF, piece.batch.feature_lens_B.tolist())
+                if not torch.isfinite(features_TF[:length]).all()
+            }
+            bad = spoilt or bad
+        self.problems.report(list(bad.items()), epoch, step)
+        return set(bad)
 
     def _halves(self, piece: Piece, step: int, epoch: int) -> list[Piece]:
         size = len(piece.batch)
         if size == 1:
-            self.problems.report(piece.batch.ids, NO_MEMORY, epoch, step)
+            self.problems.report([(piece.batch.ids[0], NO_MEMORY)], epoch, step)
             return []
         log.warning("step %d: out of memory on a batch of %d utterances (%.0f s of audio, the longest %.1f s); cutting it in two",
                     step, size, sum(piece.batch.durations), max(piece.batch.durations))

@@ -55,12 +55,15 @@ class Position:
 class Trainer:
     """Trains ``model`` with ``losses`` into ``exp_dir``.
 
-    identity: JSON-able description of everything the weights depend on. A checkpoint made under another one is refused.
+    resume: "auto" goes on from the newest whole checkpoint where there is one; "never" removes what an earlier run left.
+    identity: JSON-able description of everything the weights depend on.
+
+    Raises ValueError for a device that is not there, and where the checkpoints in ``exp_dir`` were made under another identity.
     """
 
     def __init__(
         self, config: TrainConfig, model: Any, losses: nn.Module, exp_dir: Path, *,
-        seed: int, identity: Mapping[str, Any] | None = None, ranks: Ranks | None = None,
+        seed: int, resume: Literal["auto", "never"] = "auto", identity: Mapping[str, Any] | None = None, ranks: Ranks | None = None,
     ) -> None:
         self.config, self.exp_dir, self.seed = config, exp_dir, seed
         self.identity = json.loads(json.dumps(dict(identity or {})))
@@ -77,10 +80,9 @@ class Trainer:
         self.optimizer: Any = OPTIMIZERS[config.optimizer.type](config.optimizer, parameters)
         self.schedule: Any = SCHEDULES[config.schedule.type](config.schedule)
         self.clipping: Any = CLIPPINGS[config.optimizer.clipping.type](config.optimizer.clipping)
-        self.step = Step(self.model, self.losses, self.optimizer, self.clipping, Problems(exp_dir / "problems.jsonl"), self.ranks,
-                         self.device, config.amp)
         self.store = CheckpointStore(exp_dir / "checkpoints", config.checkpoints)
         self.average = RunningSum(self.model)
+        self.scale = LossScale.of(config.amp)
         self.position = Position()
         self.lr_factor = 1.0
         self.audio_seconds = 0.0
@@ -92,20 +94,31 @@ class Trainer:
         self._fraction_before: float | None = None
         self._saved_step = -1
         self._progress: Progress | None = None
+        self._restore(resume)
+        self.problems = Problems(exp_dir / "problems.jsonl")
+        self.step = Step(self.model, self.losses, self.optimizer, self.clipping, self.scale, self.problems, self.ranks, self.device,
+                         config.amp)
 
     # ------------------------------------------------------------------------------------------------------------ the run
 
-    def run(self, loader: Loader, validation: Validation | None = None, resume: Literal["auto", "never"] = "auto") -> Outcome:
+    @property
+    def up_to_date(self) -> bool:
+        """Whether an earlier run used up the budget."""
+        return self._spent() and (self.exp_dir / "train_summary.json").exists()
+
+    def run(self, loader: Loader, validation: Validation | None = None) -> Outcome:
         """Trains until the budget is spent ("finished"; "up to date" where it was before) or SIGTERM comes ("stopped").
 
         SIGTERM and Ctrl-C write a checkpoint between two steps; Ctrl-C then raises KeyboardInterrupt.
         """
-        self._begin(resume)
-        if self._spent() and (self.exp_dir / "train_summary.json").exists():
+        if self.up_to_date:
             return "up to date"
+        self._started = self._last_save = time.monotonic()
+        if self.position.step == 0:
+            self._save_step()
         with self._signals:
             if self.ranks.main:
-                self._progress = Progress(self.exp_dir, self.position.step, self.config.epochs, self.device)
+                self._progress = Progress(self.exp_dir, self.position.step, self.position.epoch, self.config.epochs, self.device)
             self.step.stop_requested = lambda: self._signals.received is not None or self._out_of_time()
             self._fraction_before = self._fraction()
             try:
@@ -121,23 +134,6 @@ class Trainer:
                     self._progress.close()
         self._write_summary()
         return "finished"
-
-    def _begin(self, resume: str) -> None:
-        if self.ranks.main:
-            self.store.sweep()
-            if resume == "never":
-                self.store.clear()
-                for name in ("train.jsonl", "problems.jsonl", "train_summary.json"):
-                    (self.exp_dir / name).unlink(missing_ok=True)
-        self.ranks.wait()
-        state = self.store.newest()
-        if state is None:
-            self._save_step()
-        else:
-            self._check_identity(state)
-            self._load(state)
-            log.info("going on from step %d, epoch %d", self.position.step, self.position.epoch + 1)
-        self._started = self._last_save = time.monotonic()
 
     def _train_epoch(self, loader: Loader, validation: Validation | None) -> bool:
         """Trains to the end of the epoch, of the budget, or to a rollback; False where a signal asked to stop."""
@@ -304,7 +300,7 @@ class Trainer:
         return {
             "position": asdict(self.position),
             "clipping": self.clipping.state_dict(),
-            "loss_scale": asdict(self.step.scale),
+            "loss_scale": asdict(self.scale),
             "lr_factor": self.lr_factor,
             "bad_streak": self._bad_streak,
             "seconds": self.seconds,
@@ -312,13 +308,27 @@ class Trainer:
             "identity": self.identity,
         }
 
+    def _restore(self, resume: str) -> None:
+        if self.ranks.main:
+            self.store.sweep()
+            if resume == "never":
+                self.store.clear()
+                for name in ("train.jsonl", "problems.jsonl", "train_summary.json"):
+                    (self.exp_dir / name).unlink(missing_ok=True)
+        self.ranks.wait()
+        state = self.store.newest()
+        if state is not None:
+            self._check_identity(state)
+            self._load(state)
+            log.info("going on from step %d, epoch %d", self.position.step, self.position.epoch + 1)
+
     def _load(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.losses.load_state_dict(state["losses"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         self.clipping.load_state_dict(state["clipping"])
-        self.step.scale = LossScale(**state["loss_scale"])
+        self.scale.value, self.scale.calm = state["loss_scale"]["value"], state["loss_scale"]["calm"]
         self.position = Position(**state["position"])
         self.lr_factor, self._bad_streak = state["lr_factor"], state["bad_streak"]
         self._seconds_before, self.audio_seconds = state["seconds"], state["audio_seconds"]

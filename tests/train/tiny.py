@@ -66,14 +66,14 @@ def validation() -> list[Batch]:
     return [batch(100), batch(101)]
 
 
-def trainer(exp_dir: Path, *, ranks: Ranks | None = None, identity: dict[str, Any] | None = None, **config: Any) -> Trainer:
+def trainer(exp_dir: Path, *, resume: Any = "auto", ranks: Ranks | None = None, identity: Any = None, **config: Any) -> Trainer:
     """A trainer of the tiny model; ``config`` goes over a short TrainConfig."""
     values = {
         "epochs": 2, "device": "cpu", "threads": 1, "log_interval": 1, "average_period": 1,
         "optimizer": {"type": "scaled_adam", "lr": 0.02}, "schedule": {"type": "eden", "warmup_steps": 0}, **config,
     }
-    tiny = model()
-    return Trainer(validate(TrainConfig, values, "test"), tiny, losses(tiny), exp_dir, seed=7, identity=identity, ranks=ranks)
+    tiny, parsed = model(), validate(TrainConfig, values, "test")
+    return Trainer(parsed, tiny, losses(tiny), exp_dir, seed=7, resume=resume, identity=identity, ranks=ranks)
 
 
 def weights(exp_dir: Path) -> dict[str, torch.Tensor]:
