@@ -28,7 +28,7 @@ stage 3 "tokens" \
   python "$local/train_tokens.py" "${experiment[@]}"
 
 stage 4 "language directory: lexicon, L" \
-  python "$local/prepare_lang.py" "${experiment[@]}"
+  python "$local/prepare_lang.py" "${experiment[@]}" --text "$corpus_dir/lm_text.txt"
 
 stage 5 "n-gram language models" \
   python "$local/train_ngram.py" "${experiment[@]}" --text "$corpus_dir/lm_text.txt"
