@@ -128,9 +128,9 @@ class Step:
             bad_ids = self._report_masked(tally, pieces, step, epoch)
             if not math.isfinite(result.norm) or not result.frames:  # a masked loss may still send NaN backward, as 0 times infinity
                 self._restore(buffers)
-                masked = result.masked
+                utterances = result.utterances
                 tally, result = self._gradients([_without(piece, bad_ids) for piece in pieces], step, epoch)
-                result = replace(result, masked=masked + result.masked)
+                result = replace(result, utterances=utterances, masked=utterances - result.utterances + result.masked)
         if not result.frames:
             self._restore(buffers)
             return replace(result, bad=result.batches > 0)
