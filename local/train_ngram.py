@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> None:
     def build() -> None:
         texts = [item.text for item in read_transcripts(cuts)]
         texts += [normalize(sentence) for path in files for sentence in read_sentences(path)]
-        unknown = "unk" if config.lang.oov == "skip" else "error"
-        write_arpa(estimate([text.split() for text in texts], config.ngram.order, lang.vocabulary, unknown), word_arpa)
+        words = [text.split() for text in texts]
+        write_arpa(estimate(words, config.ngram.order, lang.vocabulary, map_unknown=config.lang.oov == "skip"), word_arpa)
         write_arpa(estimate([tokens(text) for text in texts], config.ngram.token_order, tokenizer.symbols[1:]), token_arpa)
 
     key = fingerprint(cuts, *files, layout.lang / "words.txt", *tokenizer_files(layout.lang), config.ngram.model_dump(mode="json"),

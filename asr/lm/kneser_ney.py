@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -49,12 +48,12 @@ class _Counted:
 
 
 def estimate(
-    sentences: Iterable[Sequence[str]], order: int, vocabulary: Iterable[str] | None = None, unknown: Literal["error", "unk"] = "error",
+    sentences: Iterable[Sequence[str]], order: int, vocabulary: Iterable[str] | None = None, map_unknown: bool = False,
 ) -> NgramLm:
     """Estimates a model of ``order`` from sentences, each a sequence of words.
 
     vocabulary: all words that the model shall know, seen or not; default: the words of the sentences. ``<unk>`` is always added.
-    unknown: what words outside ``vocabulary`` mean: "error", or "unk" to count them as ``<unk>``.
+    map_unknown: whether words outside ``vocabulary`` count as ``<unk>``, instead of being an error.
     Raises ValueError where there is no sentence, a sentence contains ``<s>`` or ``</s>``, or words are unknown.
     """
     sentences = [list(sentence) for sentence in sentences]
@@ -65,7 +64,7 @@ def estimate(
         raise ValueError(f"the text contains {' and '.join(sorted(reserved))} as words; sentence boundaries are added here, remove them")
     known = set(seen if vocabulary is None else vocabulary) - {BOS, EOS, UNK}
     if outside := sorted(seen - known - {UNK}):
-        if unknown == "error":
+        if not map_unknown:
             some = ", ".join(outside[:10]) + (f" and {len(outside) - 10} more" if len(outside) > 10 else "")
             raise ValueError(f"{len(outside)} words of the text are not in the vocabulary: {some}; "
                              "give the same texts to local/prepare_lang.py, or set lang.oov=skip to count such words as <unk>")

@@ -52,9 +52,10 @@ class TokenNgram:
 
     def start(self, n: int, device: torch.device | str) -> Tensor:
         """State (N,) of ``n`` empty hypotheses."""
-        if self._scores_CV.device != torch.device(device):
-            self._allocate(torch.device(device))
-        return torch.full((n,), self._automaton.start, dtype=torch.int64, device=device)
+        state_N = torch.full((n,), self._automaton.start, dtype=torch.int64, device=device)
+        if self._scores_CV.device != state_N.device:
+            self._allocate(state_N.device)
+        return state_N
 
     def scores(self, state_N: Tensor) -> Tensor:
         """log P(token | history) (N, V) of every next token."""

@@ -172,7 +172,7 @@ def test_bad_text() -> None:
         estimate([["<s>", "a"]], 2)
     with pytest.raises(ValueError, match="2 words.*not in the vocabulary: b, c"):
         estimate([["a", "b"], ["c"]], 2, vocabulary=["a"])
-    lm = estimate([["a", "b"], ["c"]], 2, vocabulary=["a"], unknown="unk")
+    lm = estimate([["a", "b"], ["c"]], 2, vocabulary=["a"], map_unknown=True)
     assert lm.words == ["<unk>", "<s>", "</s>", "a"] and p(lm, "<unk>", ("a",)) > p(lm, "a", ("a",))
 
 
