@@ -139,7 +139,7 @@ def _valid_keys(cls: type[Config], location: Sequence[Any]) -> list[str]:
     annotation: Any = cls
     for part in location:
         annotation = _descend(annotation, part)
-    return sorted({key for found in _config_classes(annotation) for key in found.model_fields})
+    return sorted({field.alias or key for found in _config_classes(annotation) for key, field in found.model_fields.items()})
 
 
 def _descend(annotation: Any, part: Any) -> Any:
