@@ -79,7 +79,7 @@ def _check(args: argparse.Namespace, config: Any) -> None:
         raise ValueError("--tune chooses scales on one split: name one, as in --splits dev --tune")
     test = [name for name in args.splits if name not in ("train", "dev")]
     if args.tune and test and not args.tune_on_test:
-        raise ValueError(f"'{test[0]}' is a test set, and scales are tuned on dev; --tune-on-test does it all the same and marks the results")
+        raise ValueError(f"'{test[0]}' is a test set; tune on dev, or add --tune-on-test, which marks the results as what they are")
 
 
 def _split(layout: Any, name: str) -> Split:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from math import gcd
 from pathlib import Path
@@ -50,8 +49,7 @@ def run(args: argparse.Namespace) -> None:
                 words = to_words(found[0], recogniser.tokenizer, recogniser.seconds_per_frame)
                 text = to_text(found[0], recogniser.tokenizer)
                 line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words]}, ensure_ascii=False)
-                print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text)
-                sys.stdout.flush()
+                print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text, flush=True)
 
 
 def _groups(paths: list[Path], sample_rate: int, max_duration: float) -> Iterator[tuple[list[Path], list[Tensor]]]:

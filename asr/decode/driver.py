@@ -220,7 +220,7 @@ class Driver:
     def _write(self, job: Job, split: Split, encoder_seconds: float) -> files.Header:
         lost = [id for id, found in job.found.items() if found.score == -math.inf]
         if lost:
-            log.warning("%s on %s: no path for %d utterances, their results are empty: %s", job.name, split.name, len(lost), " ".join(lost[:20]))
+            log.warning("%s on %s: no path for %d utterances, left empty: %s", job.name, split.name, len(lost), " ".join(lost[:20]))
         header = files.Header(
             search=job.name,
             split=split.name,

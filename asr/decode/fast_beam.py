@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from asr import fsa
 from asr.decode.paths import GRAPH_SCORE, Path, best_paths, decoding_graph, keep_graph_scores
 from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, need_lang, posteriors
-from asr.decode.stepping import NOTHING, StatelessTables
+from asr.decode.stepping import StatelessTables
 from asr.decode.words import word_starts
 from asr.models.predictors import NOTHING, StatelessPredictor
 from asr.types import BLANK, EncoderOut, Hypothesis

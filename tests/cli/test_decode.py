@@ -68,7 +68,8 @@ def trained(tmp_path_factory) -> Path:
     lang_dir = root / "data" / "lang_char"
     tokenizer.save(lang_dir)
     lang = write_lang(make_lexicon(config.lang, tokenizer, TEXTS), tokenizer.symbols, lang_dir)
-    write_arpa(estimate([[tokenizer.symbols[t] for t in tokenizer.encode(text)] for text in TEXTS], 3, tokenizer.symbols[1:]), lang_dir / "token.arpa")
+    symbols = tokenizer.symbols
+    write_arpa(estimate([[symbols[t] for t in tokenizer.encode(text)] for text in TEXTS], 3, symbols[1:]), lang_dir / "token.arpa")
     if fsa.available():
         g = grammar(estimate([text.split() for text in TEXTS], 2), lang.word_ids)
         lg = compose_lg(lang.fst("L_disambig"), g, tokenizer.vocab_size, len(lang.words) - 1)
@@ -217,6 +218,6 @@ def test_transcribe_reads_any_rate_and_any_channels(root, capsys):
 def test_transcribe_names_what_it_cannot_read(root, capsys):
     Path("notes.wav").write_text("this is not audio")
     soundfile.write("empty.wav", np.zeros(0), RATE)
-    for name, message in [("notes.wav", "notes.wav: not readable"), ("absent.wav", "absent.wav: not readable"), ("empty.wav", "empty.wav: no audio")]:
+    for name, problem in [("notes.wav", "not readable"), ("absent.wav", "not readable"), ("empty.wav", "no audio")]:
         assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", name) == 2
-        assert message in capsys.readouterr().err
+        assert f"{name}: {problem}" in capsys.readouterr().err

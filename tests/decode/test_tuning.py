@@ -12,7 +12,8 @@ def test_grid_is_every_combination():
 
 
 def test_values_go_where_the_key_says():
-    config = ModifiedBeam.Config.model_validate({"scorers": {"lm": {"type": "ngram", "scale": 0.1}}, "tune": {"scorers.lm.scale": [0.2, 0.4]}})
+    scorers = {"lm": {"type": "ngram", "scale": 0.1}}
+    config = ModifiedBeam.Config.model_validate({"scorers": scorers, "tune": {"scorers.lm.scale": [0.2, 0.4]}})
     assert config.with_values({"scorers.lm.scale": 0.4, "beam": 8}).model_dump()["scorers"]["lm"]["scale"] == 0.4
     assert config.scorers["lm"].scale == 0.1
     assert config.lang_files() == ("token.arpa",)

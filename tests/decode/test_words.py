@@ -28,7 +28,8 @@ def test_what_the_search_does_not_know_is_none():
 
 
 def test_words_of_a_graph_take_their_times_from_the_tokens():
-    h = Hypothesis((MARK, A, B, MARK, C), -1.0, frames=(0, 2, 5, 7, 8), confidences=(1.0, 0.5, 0.8, 1.0, 0.9), words=("X", "Y"), word_frames=(2, 8))
+    tokens, frames, confidences = (MARK, A, B, MARK, C), (0, 2, 5, 7, 8), (1.0, 0.5, 0.8, 1.0, 0.9)
+    h = Hypothesis(tokens, -1.0, frames=frames, confidences=confidences, words=("X", "Y"), word_frames=(2, 8))
     assert to_text(h, TOKENIZER) == "X Y"
     assert to_words(h, TOKENIZER, 1.0) == [Word("X", 2.0, 6.0, 0.4), Word("Y", 8.0, 9.0, 0.9)]
     assert word_starts(TOKENIZER, h.tokens, h.frames, arc_frames=(5, 8)) == (2, 8)
