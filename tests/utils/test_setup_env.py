@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
     "awk", "bash", "cat", "chmod", "cksum", "df", "dirname", "grep", "head",
-    "mkdir", "rm", "sed", "sleep", "sort", "tail", "touch", "uname",
+    "mkdir", "rm", "realpath", "sed", "sleep", "sort", "tail", "touch", "uname",
 )
 WHEEL = "k2-1.24.4.dev20250715+cpu.torch2.8.0-cp311-cp311-manylinux_2_17_x86_64.whl"
 
@@ -248,3 +248,15 @@ def test_a_directory_of_the_users_own_is_left_alone(machine: Machine) -> None:
     assert status == 1 and "was not made by this script" in output and (machine.venv / "keep").exists()
     status, output = machine.run("setup_env.sh", "--rebuild", STACK="modern")
     assert status == 1 and (machine.venv / "keep").exists()
+
+
+def test_recipes_do_not_use_a_half_built_environment(machine: Machine) -> None:
+    """With VENV relative to the project's root, as make passes it."""
+    machine.add_python("3.11")
+    assert machine.run("setup_env.sh", STACK="modern")[0] == 0  # its python is a stub that agrees to every import
+    recipe = machine.root / "run.sh"
+    recipe.write_text(f". {machine.root}/utils/setup.sh\ncommand -v python\n", encoding="utf-8")
+    assert machine.run("../run.sh", VENV=".venv") == (0, f"{machine.venv}/bin/python\n")
+    (machine.venv / ".incomplete").touch()
+    status, output = machine.run("../run.sh", VENV=".venv")
+    assert status == 2 and "run 'make env'" in output
