@@ -101,6 +101,17 @@ def test_killed_and_interrupted_runs_are_completed_to_the_same_bytes(tmp_path: P
     assert contents(tmp_path / "corpus") == contents(tmp_path / "whole")
 
 
+def test_a_disk_that_takes_no_more_is_reported_and_loses_nothing(tiny: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "local" / "synthesise_corpus.py"), "--out", str(tmp_path / "corpus"), "--utterances", "24",
+               "--dev-utterances", "6", "--test-utterances", "6", "--speakers", "6", "--lm-sentences", "200", "--jobs", "1"]
+    limited = subprocess.run(["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command],
+                             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert limited.returncode == 1 and "File too large; what was finished is kept" in limited.stderr, limited.stderr
+    assert "Traceback" not in limited.stderr
+    synthesise(TINY, tmp_path / "corpus")
+    assert contents(tmp_path / "corpus") == contents(tiny)
+
+
 def test_a_finished_corpus_is_left_alone(tiny: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in tiny.rglob("*")}
     synthesise(TINY, tiny)

@@ -13,6 +13,7 @@ Every file is a function of the settings alone: which utterances exist already, 
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import random
 import shutil
@@ -241,7 +242,9 @@ def _write_speaker(items: Sequence[Item], corpus_dir: Path, seed: int, snr_db: t
             item_seed, speaker = zlib.crc32(f"{seed}/{item.id}".encode()), item.speaker
             speech = espeak.say(item.text, speaker.voice, speaker.variant, pitch=speaker.pitch, rate=speaker.rate, seed=item_seed >> 1)
             samples = add_channel(_to_corpus_rate(speech), np.random.default_rng(item_seed), snr_db)
-            soundfile.write(directory / f"{item.id}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
+            wav = io.BytesIO()  # not straight to the file: libsndfile hides why a write fails, such as a full disk
+            soundfile.write(wav, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+            (directory / f"{item.id}.wav").write_bytes(wav.getvalue())
     return len(items)
 
 
