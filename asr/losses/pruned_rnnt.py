@@ -102,7 +102,7 @@ def k2_losses(
     """The same from k2."""
     k2 = fsa.k2("the k2 engine of the pruned_rnnt loss")
     # k2 wants at least one token, and at least as many frames as tokens; the boundary tells it what is real.
-    tokens_BU = F.pad(targets.tokens_BU, (0, 1), value=BLANK)
+    tokens_BU = targets.tokens_BU if targets.tokens_BU.shape[1] else F.pad(targets.tokens_BU, (0, 1), value=BLANK)
     frames_BSD, am_BSV = (_lengthen(x, tokens_BU.shape[1]) for x in (encoder_out.frames_BSD, am_BSV))
     predictor_BWD, lm_BWV = (_lengthen(x, tokens_BU.shape[1] + 1) for x in (predictor_BWD, lm_BWV))
     zeros_B = torch.zeros_like(targets.lens_B)

@@ -21,9 +21,9 @@ class Linear(nn.Linear):
     """``nn.Linear``; a large float32 input on a CPU goes through oneDNN, its rows taken for pixels of a channels-last image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.numel() // self.in_features
-        if x.device.type != "cpu" or x.dtype != torch.float32 or rows < MIN_ROWS or _exporting():
+        if _exporting() or x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < MIN_ROWS * self.in_features:
             return F.linear(x, self.weight, self.bias)
+        rows = x.numel() // self.in_features
         pixels = x.reshape(rows, self.in_features)
         if rows % IMAGES:
             pixels = F.pad(pixels, (0, 0, 0, IMAGES - rows % IMAGES))

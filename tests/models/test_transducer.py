@@ -1,0 +1,59 @@
+"""The transducer as its parts make it: shapes, broadcasting, the CTC head, the config's errors."""
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asr.config import validate
+from asr.models.encoders import ENCODERS
+from asr.models.transducer import Transducer
+
+VALUES = {
+    "encoder": {"type": "conformer", "dim": 16, "layers": 1, "heads": 2, "feedforward": 16, "kernel": 3},
+    "predictor": {"type": "stateless", "dim": 8},
+    "joiner": {"dim": 12},
+    "ctc": {},
+}
+
+
+def build(**changes) -> Transducer:
+    torch.manual_seed(0)
+    return Transducer(validate(Transducer.Config, {**VALUES, **changes}, "test"), feature_dim=20, vocab_size=7).eval()
+
+
+def test_joiner_broadcasts_frames_against_predictions():
+    model = build()
+    encoder_out = model.encode(torch.randn(2, 50, 20), torch.tensor([50, 31]))
+    encoder = model.joiner.project_encoder(encoder_out.frames_BSD)
+    predictor = model.joiner.project_predictor(model.predictor(torch.randint(1, 7, (2, 3))))
+    logits = model.joiner(encoder.unsqueeze(2), predictor.unsqueeze(1))
+    assert logits.shape == (2, encoder.shape[1], 4, 7)
+    one = model.joiner.output_linear(torch.tanh(encoder[1, 2] + predictor[1, 3]))
+    torch.testing.assert_close(logits[1, 2, 3], one)
+
+
+def test_ctc_log_probs_are_normalised():
+    model = build()
+    log_probs = model.ctc_log_probs(model.encode(torch.randn(2, 50, 20), torch.tensor([50, 31])))
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(log_probs.shape[:2]))
+
+
+def test_without_ctc_head_the_error_says_what_to_do():
+    model = build(ctc=None)
+    with pytest.raises(ValueError, match="no CTC head"):
+        model.ctc_log_probs(model.encode(torch.randn(1, 50, 20), torch.tensor([50])))
+
+
+def test_an_unknown_encoder_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError) as error:
+        build(encoder={"type": "conformr"})
+    assert all(name in str(error.value) for name in ENCODERS)
+
+
+def test_on_step_reaches_an_encoder_that_wants_it():
+    model = build()
+    model.on_step(3)
+    seen = []
+    model.encoder.set_step = seen.append
+    model.on_step(7)
+    assert seen == [7]
