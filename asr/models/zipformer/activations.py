@@ -4,13 +4,14 @@ Yao et al. 2023, sections 3.2 (BiasNorm) and 3.3 (SwooshR, SwooshL).
 """
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Iterable, NamedTuple, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from asr.models.zipformer.dense import affine, outer
 from asr.models.zipformer.gradients import limit
 
 
@@ -21,16 +22,33 @@ class Swoosh(NamedTuple):
     offset: float
 
     def value(self, x: Tensor) -> Tensor:
-        y = x - self.shift
-        return F.softplus(y, 1.0, 20.0, out=y).add_(x, alpha=-_SLOPE).sub_(self.offset)
+        y = torch.empty_like(x)
+        for part, source in _pieces(y, x):
+            torch.sub(source, self.shift, out=part)
+            F.softplus(part, 1.0, 20.0, out=part).add_(source, alpha=-_SLOPE).sub_(self.offset)
+        return y
 
-    def slope(self, x: Tensor) -> Tensor:
-        return (x - self.shift).sigmoid_().sub_(_SLOPE)
+    def descent(self, x: Tensor, grad: Tensor, scale: float = 1.0) -> Tensor:
+        """The gradient of x, given that of the value."""
+        x_grad = torch.empty_like(x)
+        for part, source, grad_part in _pieces(x_grad, x, grad):
+            torch.sub(source, self.shift, out=part).sigmoid_().sub_(_SLOPE).mul_(grad_part)
+            if scale != 1.0:
+                part.mul_(scale)
+        return x_grad
+
+
+def _pieces(*tensors: Tensor) -> Iterable[Sequence[Tensor]]:
+    """The tensors, all of one shape; in pieces that stay in the cache where a CPU passes over them several times."""
+    if tensors[0].device.type != "cpu" or tensors[0].numel() <= _PIECE or not all(t.is_contiguous() for t in tensors):
+        return [tensors]
+    return zip(*(t.view(-1).split(_PIECE) for t in tensors))
 
 
 SWOOSH_L = Swoosh(4.0, 0.035)
 SWOOSH_R = Swoosh(1.0, 0.313261687)
 _SLOPE = 0.08
+_PIECE = 1 << 16
 
 
 def scaled_linear(inputs: int, outputs: int, scale: float, bias: bool = True) -> nn.Linear:
@@ -60,8 +78,7 @@ class _SwooshFunction(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        slope = ctx.kind.slope(x).mul_(grad)
-        return (slope if ctx.grad_scale == 1.0 else slope.mul_(ctx.grad_scale)), None, None
+        return ctx.kind.descent(x, grad, ctx.grad_scale), None, None
 
 
 def swoosh_linear(x: Tensor, linear: nn.Linear, kind: Swoosh, keep: Tensor | None = None) -> Tensor:
@@ -70,7 +87,7 @@ def swoosh_linear(x: Tensor, linear: nn.Linear, kind: Swoosh, keep: Tensor | Non
     The swoosh is computed again in the backward pass rather than kept.
     """
     if not torch.is_grad_enabled():
-        return F.linear(kind.value(x), linear.weight, linear.bias)
+        return affine(kind.value(x), linear.weight, linear.bias)
     dtype = autocast_dtype(x)
     arguments = [None if t is None else t.to(dtype) for t in (x, linear.weight, linear.bias, keep)]
     with torch.autocast(x.device.type, enabled=False):
@@ -95,18 +112,17 @@ class _SwooshLinear(Function):
         ctx.save_for_backward(x, weight, keep)
         ctx.kind = kind
         y = kind.value(x)
-        return F.linear(y if keep is None else y.mul_(keep), weight, bias)
+        return affine(y if keep is None else y.mul_(keep), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, keep = ctx.saved_tensors
-        y, slope = ctx.kind.value(x), ctx.kind.slope(x)
+        y, y_grad = ctx.kind.value(x), affine(grad, weight.t())
         if keep is not None:
             y.mul_(keep)
-            slope.mul_(keep)
+            y_grad.mul_(keep)
         rows = grad.reshape(-1, grad.shape[-1])
-        weight_grad = rows.t() @ y.reshape(-1, y.shape[-1])
-        return slope.mul_(torch.matmul(grad, weight)), weight_grad, rows.sum(0), None, None
+        return ctx.kind.descent(x, y_grad), outer(rows, y.view(-1, y.shape[-1])), rows.sum(0), None, None
 
 
 class BiasNorm(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from asr.models.zipformer.activations import autocast_dtype, scaled_linear
+from asr.models.zipformer.dense import linear
 from asr.models.zipformer.gradients import Balancer, Whiten
 from asr.models.zipformer.memory import Memory, join
 from asr.models.zipformer.schedule import Schedule, chance
@@ -57,7 +58,7 @@ class AttentionWeights(nn.Module):
     ) -> Tensor:
         """Weights (H, B, T, S). positions: (R, pos_dim). mask: bool, broadcastable to (B, T, S), True where a key is hidden."""
         content = self.heads * self.query_dim
-        query, key, position = self.in_proj(x_BTD).split((content, content, self.heads * self.pos_head_dim), dim=-1)
+        query, key, position = linear(x_BTD, self.in_proj).split((content, content, self.heads * self.pos_head_dim), dim=-1)
         key = join(memory, "keys", self.whiten_keys(self.balance_keys(key, step), step))
         if step is not None and chance(self.skip_positions(step)):
             position_HBTP = encoding_HPR = None
@@ -147,10 +148,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, weights_HBTS: Tensor, memory: Memory | None, name: str, step: int | None) -> Tensor:
         """(B, T, D). name: of the values in ``memory``."""
-        values = join(memory, name, self.in_proj(x_BTD))
+        values = join(memory, name, linear(x_BTD, self.in_proj))
         values_HBSV = values.view(*values.shape[:2], self.heads, -1).permute(2, 0, 1, 3)
         averaged = torch.matmul(weights_HBTS, values_HBSV).permute(1, 2, 0, 3).flatten(2)
-        return self.whiten(self.out_proj(averaged), step)
+        return self.whiten(linear(averaged, self.out_proj), step)
 
 
 class NonlinearAttention(nn.Module):
@@ -169,7 +170,7 @@ class NonlinearAttention(nn.Module):
         self.whiten_out = Whiten(5.0, growth=3.0)
 
     def forward(self, x_BTD: Tensor, weights_HBTS: Tensor, memory: Memory | None, step: int | None) -> Tensor:
-        gate, hidden, factor = self.in_proj(x_BTD).chunk(3, dim=-1)
+        gate, hidden, factor = linear(x_BTD, self.in_proj).chunk(3, dim=-1)
         hidden = self.whiten_hidden(hidden, step) * self.balance_gate(gate, step).tanh()
         averaged = torch.bmm(weights_HBTS[0], join(memory, "nonlinear", hidden).to(weights_HBTS.dtype))
-        return self.whiten_out(self.out_proj(averaged * factor), step)
+        return self.whiten_out(linear(averaged * factor, self.out_proj), step)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.models.zipformer.activations import SWOOSH_R, scaled_linear, swoosh_linear
+from asr.models.zipformer.dense import linear
 from asr.models.zipformer.gradients import Balancer, Whiten
 from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import Schedule
@@ -88,7 +89,7 @@ class ConvModule(nn.Module):
         step: int | None,
     ) -> Tensor:
         """pad_BT: True beyond the utterance. name: of the frames before x in ``memory``."""
-        hidden, gate = self.in_proj(x_BTD).chunk(2, dim=-1)
+        hidden, gate = linear(x_BTD, self.in_proj).chunk(2, dim=-1)
         x = hidden * self.balance_gate(gate, step).sigmoid()
         if pad_BT is not None:
             x = x.masked_fill(pad_BT.unsqueeze(-1), 0.0)

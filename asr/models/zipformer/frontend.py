@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.models.zipformer.activations import SWOOSH_L, SWOOSH_R, BiasNorm, scaled_linear, swoosh, swoosh_linear
+from asr.models.zipformer.activations import SWOOSH_L, SWOOSH_R, BiasNorm, scaled_linear, swoosh
+from asr.models.zipformer.dense import linear
 from asr.models.zipformer.gradients import Balancer, Whiten
 from asr.models.zipformer.layer import dropout_mask
+from asr.models.zipformer.perceptron import perceptron
 from asr.models.zipformer.schedule import DROPOUT, Schedule
 
 CONTEXT = 3
@@ -57,8 +59,8 @@ class ConvNeXt(nn.Module):
         padded = F.pad(padded, (0, 0, 0, 0, begin, 0 if future else end))
         if future:
             x_BTQC = x_BTQC[:, : x_BTQC.shape[1] - CONTEXT]
-        hidden = self.in_proj(convolve(padded, self.depthwise, (0, CONTEXT)))
-        change = swoosh_linear(self.balance_hidden(hidden, step), self.out_proj, SWOOSH_L)
+        pixels = convolve(padded, self.depthwise, (0, CONTEXT))
+        change = perceptron(pixels, self.in_proj, self.out_proj, SWOOSH_L, self.balance_hidden.draw(step))
         if step is not None:
             change = change * (torch.rand(x_BTQC.shape[0], 1, 1, 1, device=change.device) > self.skip(step)).to(change.dtype)
         return self.whiten(self.balance_out(x_BTQC + change, step), step)
@@ -99,5 +101,5 @@ class Frontend(nn.Module):
         return swoosh(self.balance3(convolve(x, self.conv3), step), SWOOSH_R)
 
     def project(self, x_BTQC: Tensor, step: int | None) -> Tensor:
-        x = self.norm(self.whiten(self.out_proj(x_BTQC.flatten(2)), step), step)
+        x = self.norm(self.whiten(linear(x_BTQC.flatten(2), self.out_proj), step), step)
         return x if step is None else x * dropout_mask((x.shape[0], 1, x.shape[2]), DROPOUT(step), x)

@@ -7,12 +7,13 @@ Each acts on a random part of the training steps.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from asr.models.zipformer.dense import affine, outer
 from asr.models.zipformer.schedule import BALANCING, Schedule, Value, at, chance
 
 _ABS_TO_RMS = math.sqrt(math.pi / 2)  # of a normal variable with mean zero
@@ -36,13 +37,27 @@ class Balancer:
 
     def __call__(self, x: Tensor, step: int | None) -> Tensor:
         """x: (..., D), returned as it is. step: None outside training."""
-        if step is None or not x.requires_grad or not chance(at(self.prob, step)):
-            return x
-        limits = (
+        limits = self.draw(step) if x.requires_grad else None
+        return x if limits is None else _Balance.apply(x, limits)
+
+    def draw(self, step: int | None) -> "Limits | None":
+        """The limits of this step, or None where the dice say that it does not act."""
+        if step is None or not chance(at(self.prob, step)):
+            return None
+        return Limits(
             _mean_of(at(self.min_positive, step)), _mean_of(at(self.max_positive, step)),
             at(self.min_abs, step) * _ABS_TO_RMS, at(self.max_abs, step) * _ABS_TO_RMS, self.grad_scale,
         )
-        return _Balance.apply(x, limits)
+
+
+class Limits(NamedTuple):
+    """Of a balancer: mean / stddev and root mean square of each channel, and the size of the change where they are violated."""
+
+    min_mean: float
+    max_mean: float
+    min_rms: float
+    max_rms: float
+    grad_scale: float
 
 
 def _mean_of(proportion_positive: float) -> float:
@@ -53,7 +68,7 @@ def _mean_of(proportion_positive: float) -> float:
 
 class _Balance(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, limits: tuple[float, ...]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, limits: Limits) -> Tensor:
         ctx.save_for_backward(x)
         ctx.limits = limits
         return x.view_as(x)
@@ -61,30 +76,43 @@ class _Balance(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        offset, slope = balance_direction(x, *ctx.limits)
-        if x.device.type == "cpu" and not bool((offset != 0).any() | (slope != 0).any()):
-            return grad, None
-        push = torch.addcmul(offset.to(grad.dtype), x.to(grad.dtype), slope.to(grad.dtype))
-        return torch.addcmul(grad, grad.abs(), push), None
+        rows = x.reshape(-1, x.shape[-1]).float()
+        push = Push.of(rows.mean(0), rows.square().mean(0), ctx.limits)
+        return (grad if push is None else push.applied(grad, x)), None
 
 
-def balance_direction(
-    x: Tensor, min_mean: float, max_mean: float, min_rms: float, max_rms: float, grad_scale: float
-) -> tuple[Tensor, Tensor]:
-    """Per channel (D,), offset and slope of h(x) = offset + slope * x (see :class:`Balancer`); zero where nothing is violated."""
-    rows = x.reshape(-1, x.shape[-1]).float()
-    mean = rows.mean(0).double()
-    square = rows.square().mean(0).double().clamp(min=1e-20)
+class Push(NamedTuple):
+    """h(x) = offset + slope * x of :class:`Balancer`, one of each per channel (D,); zero where nothing is violated."""
+
+    offset: Tensor
+    slope: Tensor
+
+    def applied(self, grad: Tensor, x: Tensor) -> Tensor:
+        h = torch.addcmul(self.offset.to(grad.dtype), x.to(grad.dtype), self.slope.to(grad.dtype))
+        return torch.addcmul(grad, grad.abs(), h)
+
+    @classmethod
+    def of(cls, mean: Tensor, square: Tensor, limits: Limits) -> "Push | None":
+        """mean, square: of each channel's values and of their squares. None (on CPU) where no channel violates the limits."""
+        offset, slope = balance_direction(mean, square, limits)
+        if offset.device.type == "cpu" and not bool((offset != 0).any() | (slope != 0).any()):
+            return None
+        return cls(offset, slope)
+
+
+def balance_direction(mean: Tensor, square: Tensor, limits: Limits) -> tuple[Tensor, Tensor]:
+    """Offset and slope of :class:`Push`."""
+    mean, square = mean.double(), square.double().clamp(min=1e-20)
     variance = square - mean * mean
     std = variance.clamp(min=1e-20).sqrt()
     ratio, rms = mean / std, square.sqrt()
-    mean_side = (ratio > max_mean).double() - (ratio < min_mean).double()
-    rms_side = (rms > max_rms).double() - (rms < min_rms).double()
+    mean_side = (ratio > limits.max_mean).double() - (ratio < limits.min_mean).double()
+    rms_side = (rms > limits.max_rms).double() - (rms < limits.min_rms).double()
     curve = torch.where(variance > 1e-20, mean_side * mean / std**3, torch.zeros_like(std))
     offset = mean_side / std + curve * mean
     slope = rms_side / square - curve
     size = (offset**2 + 2 * offset * slope * mean + slope**2 * square).clamp(min=0).sqrt()
-    scale = torch.where(size > 0, grad_scale / size.clamp(min=1e-200), torch.zeros_like(size))
+    scale = torch.where(size > 0, limits.grad_scale / size.clamp(min=1e-200), torch.zeros_like(size))
     return offset * scale, slope * scale
 
 
@@ -122,7 +150,7 @@ class _Whitening(Function):
         if x.device.type == "cpu" and metric < ctx.limit:
             return grad, None, None, None
         scale = ctx.grad_scale * grad.float().norm() / (norm + 1e-20) * (metric >= ctx.limit)
-        extra_GND = torch.bmm(centred_GND, slope_GDD * scale)
+        extra_GND = torch.stack([affine(rows_ND, slope_DD) for rows_ND, slope_DD in zip(centred_GND, slope_GDD * scale)])
         return grad + extra_GND.transpose(0, 1).reshape(grad.shape).to(grad.dtype), None, None, None
 
 
@@ -130,7 +158,7 @@ def whitening(rows_GND: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The metric of :class:`Whiten`, and its gradient as a product: centred rows (G, N, D) times slope (G, D, D), and its norm."""
     groups, _, dim = rows_GND.shape
     centred_GND = rows_GND - rows_GND.mean(1, keepdim=True)
-    covariance_GDD = torch.bmm(centred_GND.transpose(1, 2), centred_GND)
+    covariance_GDD = torch.stack([outer(centred_ND, centred_ND) for centred_ND in centred_GND])
     mean = covariance_GDD.diagonal(dim1=1, dim2=2).mean()
     mean_square = covariance_GDD.square().sum() / (groups * dim)
     metric = mean_square / (mean**2 + 1e-20)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from asr.models.zipformer.activations import SWOOSH_L, BiasNorm, scaled_linear, swoosh_linear
 from asr.models.zipformer.attention import AttentionWeights, NonlinearAttention, SelfAttention
 from asr.models.zipformer.convolution import ConvModule
+from asr.models.zipformer.dense import linear
 from asr.models.zipformer.gradients import Balancer, Whiten, limit
 from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import DROPOUT, Schedule, Value, at
@@ -41,7 +42,7 @@ class FeedForward(nn.Module):
         self.whiten = Whiten(7.5)
 
     def forward(self, x_BTD: Tensor, step: int | None) -> Tensor:
-        hidden = self.balance(self.in_proj(x_BTD), step)
+        hidden = self.balance(linear(x_BTD, self.in_proj), step)
         keep = None if step is None else dropout_mask((x_BTD.shape[0], 1, hidden.shape[-1]), DROPOUT(step), hidden)
         return self.whiten(swoosh_linear(hidden, self.out_proj, SWOOSH_L, keep), step)
 
