@@ -206,12 +206,16 @@ def extend_hashes(hashes: Tensor, tokens: Tensor) -> Tensor:
 
 
 def merge(scores_BK: Tensor, hashes_BK: Tensor) -> Tensor:
-    """Scores after equal sequences of one utterance have been log-added into the first of them; the others get -inf."""
-    k = hashes_BK.shape[1]
-    same_BKK = hashes_BK.unsqueeze(2) == hashes_BK.unsqueeze(1)
-    earlier_BK = (same_BKK & torch.ones(k, k, dtype=torch.bool, device=hashes_BK.device).tril(-1)).any(2)
-    sums_BK = scores_BK.unsqueeze(1).masked_fill(~same_BKK, -math.inf).logsumexp(2)
-    return sums_BK.masked_fill(earlier_BK, -math.inf)
+    """Scores after equal sequences of one utterance have been log-added into the first of them; the others get -inf.
+
+    A slot equals at most one other: before a frame all slots differ, so a sequence comes from itself by a blank or from the
+    one sequence without its last token.
+    """
+    slots_K = torch.arange(hashes_BK.shape[1], device=hashes_BK.device)
+    same_BKK = (hashes_BK.unsqueeze(2) == hashes_BK.unsqueeze(1)) & (slots_K.unsqueeze(1) != slots_K)
+    other_BK, place_BK = scores_BK.unsqueeze(1).masked_fill(~same_BKK, -math.inf).max(2)
+    later_BK = (place_BK < slots_K) & (other_BK > -math.inf)
+    return torch.logaddexp(scores_BK, other_BK).masked_fill(later_BK, -math.inf)
 
 
 def trace_back(trace: Trace, count: int, k: int) -> np.ndarray:

@@ -3,15 +3,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from asr import hypotheses
 from asr.decode.ctc_graph import CtcGraph
+from asr.decode.driver import LOWEST_SCORE, Driver, Recogniser, Reference, Split
 from asr.decode.fast_beam import FastBeam
 from asr.lang.fst import Fst
 from asr.tokens import Tokenizer
-from asr.types import EncoderOut
+from asr.types import Batch, EncoderOut
 from tests.decode.models import DIM, log_probs, one_by_one, random_encoder_out, random_model
 
 k2 = pytest.importorskip("k2", reason="k2 is not installed: this is the modern stack without it")
@@ -173,6 +176,32 @@ def test_what_the_beam_prunes_away_is_searched_again_with_a_wider_one(lang):
     found = CtcGraph(narrow, model, WordTokens(), lang).decode(encoder_out)
     expected = CtcGraph(wide, model, WordTokens(), lang).decode(encoder_out)
     assert [r[0].words for r in found] == [r[0].words for r in expected]
-    hopeless = CtcGraph.Config(search_beam=1, output_beam=1, min_active_states=0)
-    for (h,) in CtcGraph(hopeless, model, WordTokens(), lang).decode(encoder_out):
+    for (h,) in CtcGraph(HOPELESS, model, WordTokens(), lang).decode(encoder_out):
         assert h.score == -math.inf and h.words == () and h.tokens == ()
+
+
+HOPELESS = CtcGraph.Config(search_beam=1, output_beam=1, min_active_states=0)
+"""Where every frame contradicts the one before."""
+
+
+def test_utterances_without_a_path_are_reported_by_id_and_written_empty(lang, tmp_path, caplog):
+    model = random_model(10)
+    model.encode = EncoderOut
+    model.encoder = SimpleNamespace(subsampling=1)
+    with torch.no_grad():
+        model.ctc.output_linear.weight.zero_()
+        model.ctc.output_linear.bias.zero_()
+        model.ctc.output_linear.weight[:, :7] = 20 * torch.eye(7)
+    features_BTF = torch.zeros(2, 2, DIM)
+    features_BTF[:, 0, 5] = 1.0  # "▁e", which must be followed by "f" ...
+    features_BTF[0, 1, 1] = 1.0  # ... but "▁a" comes
+    features_BTF[1, 0, 5], features_BTF[1, :, 4] = 0.0, 1.0  # "▁d" is a word
+    batch = Batch(features_BTF, torch.tensor([2, 2]), ("bad", "good"), ("four", "three"), (0.02, 0.02))
+    recogniser = Recogniser(model, WordTokens(), lang, 0.01, "random", "digest")
+    driver = Driver(recogniser, {"hlg": HOPELESS}, lambda config: CtcGraph(config, model, WordTokens(), lang), tmp_path / "tuned.json")
+    references = {id: Reference(text, None, 0.02) for id, text in zip(batch.ids, batch.texts)}
+    (outcome,) = driver.decode(Split("dev", references, "cuts", tmp_path), lambda: [batch], tune=False)
+    assert outcome.wer == 50.0
+    assert "no path for 1 utterances, left empty: bad" in caplog.text
+    written = {u.id: u for u in hypotheses.read(tmp_path / "hlg.jsonl").utterances}
+    assert written["bad"].hyp == "" and written["bad"].score == LOWEST_SCORE and written["good"].hyp == "three"
