@@ -29,7 +29,7 @@ UNKNOWN_SIZE = 0x7FFFF000
 
 
 class Tokenizer(Protocol):
-    """What the checks need of asr.tokens."""
+    """What this package needs of a tokenizer (see asr/tokens)."""
 
     def encode(self, text: str) -> list[int]: ...
 

@@ -5,9 +5,9 @@ Shape legend: asr/types.py.
 """
 from __future__ import annotations
 
-import os
 import random
 import signal
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Collection, Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from asr.data.augment import Noise, perturb_volume
 from asr.data.batches import BatchConfig, derived_seed, evaluation_plan, padding, training_plan
+from asr.data.checks import Tokenizer
 from asr.data.manifests import read_cuts
 from asr.features import Fbank, SpecAugment
-from asr.tokens import Tokenizer
 from asr.types import Batch, Targets
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ class _Batches(Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, index: int) -> Batch | _Failure:
         try:
-            return self._batch(self.plan[index], index)
+            with one_thread():
+                return self._batch(self.plan[index], index)
         except ValueError as error:
             return _Failure(str(error))
 
@@ -204,6 +205,17 @@ def stored_features(cut: "MonoCut", config: Fbank.Config) -> Tensor:
     return torch.from_numpy(features)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """How many threads share a convolution decides its last bits: batches made here and in a worker, which has one thread, are the same."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @lru_cache(maxsize=4)
 def _extractor(config: Fbank.Config) -> Fbank:
     return Fbank(config)
@@ -230,13 +242,13 @@ def _read_once(path: Path, stamp: Any) -> "list[MonoCut]":
 def _cached_features(path: Path, stamp: Any, config: Fbank.Config) -> dict[str, Tensor]:
     """Features of every utterance, kept from one epoch to the next."""
     extract = _extractor(config)
-    return {
-        cut.id: stored_features(cut, config) if config.stored else extract(waveform(cut, config.sample_rate))
-        for cut in tqdm(_cuts(path), desc="features into memory", unit="utt", delay=3)
-    }
+    with one_thread():
+        return {
+            cut.id: stored_features(cut, config) if config.stored else extract(waveform(cut, config.sample_rate))
+            for cut in tqdm(_cuts(path), desc="features into memory", unit="utt", delay=3)
+        }
 
 
 def _start_worker(worker: int) -> None:
     """An interrupt goes to every process of the group; only the main one answers it, and takes the workers down."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"

@@ -80,7 +80,8 @@ def test_wrong_splits(corpus: Path, tmp_path: Path, splits: dict, message: str) 
 
 
 def test_the_resolved_config_is_read_back(tmp_path: Path) -> None:
-    config = corpus_config(splits={"train": "train", "dev": {"from": "train", "fraction": 0.1}, "old": {"from": "test", "where": {"age": {"min": 9}}}})
+    splits = {"train": "train", "dev": {"from": "train", "fraction": 0.1}, "old": {"from": "test", "where": {"age": {"min": 9}}}}
+    config = corpus_config(splits=splits)
     dump_config(config, tmp_path / "config.yaml")
     assert load_config(CorpusConfig, tmp_path / "config.yaml") == config
 
