@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping, NamedTuple
 
-import torch
 from torch import Tensor
 
 from asr.models.ctc import CtcHead
