@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Mapping, Sequence, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asr.files import atomic_write
 
@@ -19,6 +19,18 @@ class Config(BaseModel):
     """Base of every config: immutable, no unknown keys, no silent coercion of wrong values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_entries(cls, values: Any) -> Any:
+        """In a mapping of names (searches, losses), an entry set to null is one taken out; elsewhere null is a value."""
+        if not isinstance(values, dict):
+            return values
+        named = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is dict}
+        return {
+            key: {k: v for k, v in value.items() if v is not None} if key in named and isinstance(value, dict) else value
+            for key, value in values.items()
+        }
 
 
 C = TypeVar("C", bound=Config)
@@ -85,13 +97,11 @@ def read_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``above`` over ``below``, mapping by mapping; a null above removes the key; a new ``type`` replaces the mapping."""
+    """``above`` over ``below``, mapping by mapping; a new ``type`` replaces the mapping."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(old, dict) and value.get("type", old.get("type")) == old.get("type"):
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("type", old.get("type")) == old.get("type"):
             merged[key] = merge(old, value)
         else:
             merged[key] = value
@@ -109,12 +119,12 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     node = values
     for name in path:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:
+            node[name] = {}
+        node = node[name]
         if not isinstance(node, dict):
             raise ValueError(f"--set {override}: '{name}' is not a section")
-    if value is None:
-        node.pop(last, None)
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         node[last] = merge(node, {last: value})[last]
     else:
         node[last] = value

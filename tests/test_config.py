@@ -34,7 +34,7 @@ class Top(Config):
     name: str
     model: one_of({"small": Small, "large": Large})  # type: ignore[valid-type]
     train: Inner = Inner()
-    optional: Optional | None = None
+    optional: Optional | None = Optional()
     losses: dict[str, one_of({"small": Small, "large": Large})] = {}  # type: ignore[valid-type]
 
 
@@ -60,6 +60,15 @@ def test_a_new_type_replaces_the_section_below(tmp_path: Path) -> None:
 def test_null_removes_an_entry(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", "name: a\nmodel: {type: small}\nlosses: {x: {type: small}, y: {type: large}}\n")
     assert set(load_config(Top, path, ["losses.y=null"]).losses) == {"x"}
+
+
+def test_null_switches_an_optional_section_off(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", "name: a\nmodel: {type: large}\noptional: {last: 2}\n")
+    child = write(tmp_path / "child.yaml", "extends: base.yaml\noptional: null\n")
+    assert load_config(Top, tmp_path / "base.yaml").optional == Optional(last=2)
+    assert load_config(Top, child).optional is None
+    assert load_config(Top, tmp_path / "base.yaml", ["optional=null"]).optional is None
+    assert load_config(Top, child, ["optional.last=5"]).optional == Optional(last=5)
 
 
 def test_dump_reproduces_the_config(tmp_path: Path) -> None:
