@@ -160,7 +160,7 @@ def test_mistakes_in_the_config_are_explained(model):
         build(headless, loss={"type": "ctc"})
 
 
-HEADLESS = {"encoder": {"type": "conformer", "dim": 8, "layers": 1, "heads": 2, "feedforward": 8}, "predictor": {"type": "lstm", "dim": 4}}
+HEADLESS = {"encoder": {"type": "conformer", "dim": 8, "layers": 1, "heads": 2, "kernel": 3}, "predictor": {"type": "lstm", "dim": 4}}
 
 
 def test_training_lowers_every_loss(model):
