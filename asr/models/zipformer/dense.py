@@ -9,7 +9,7 @@ Letters: N rows, I input and O output channels.
 """
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,9 @@ from torch.autograd import Function
 BLOCK = 1024
 """Rows of the largest block; with a few hundred channels it stays in the cache."""
 
-_BLOCKS = (BLOCK, 256)
+_BLOCKS = (BLOCK, 256, 64)
+_WORTHWHILE = 1 << 22
+"""Multiply-adds from which on a block is worth a convolution's overhead."""
 _IMAGES = 16
 """The smallest batch for which torch gives a convolution one pixel wide to oneDNN on one thread."""
 
@@ -53,34 +55,29 @@ def affine(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     if _is_plain(x):
         return F.linear(x, weight_OI, bias_O)
     x_NI = x.reshape(-1, x.shape[-1])
-    if len(x_NI) <= BLOCK:
-        blocks = [_block_affine(x_NI[begin:end], weight_OI, bias_O) for begin, end in _blocks(len(x_NI))]
-        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks)).view(*x.shape[:-1], -1)
-    out_NO = x.new_empty(len(x_NI), len(weight_OI))
-    for begin, end in _blocks(len(x_NI)):
-        out_NO[begin:end] = _block_affine(x_NI[begin:end], weight_OI, bias_O)
-    return out_NO.view(*x.shape[:-1], -1)
+    blocks = [_block_affine(x_NI[block.begin : block.end], weight_OI, bias_O, block.fixed) for block in _blocks(x_NI, weight_OI)]
+    return (blocks[0] if len(blocks) == 1 else torch.cat(blocks)).view(*x.shape[:-1], len(weight_OI))
 
 
-def _block_affine(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    if len(x_NI) not in _BLOCKS:
+def _block_affine(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, fixed: bool) -> Tensor:
+    if not fixed:
         return F.linear(x_NI, weight_OI, bias_O)
     return F.conv2d(_image(x_NI), weight_OI[:, :, None, None], bias_O).permute(0, 2, 3, 1).reshape(len(x_NI), -1)
 
 
 def outer(a_NO: Tensor, b_NI: Tensor) -> Tensor:
     """The transpose of a times b: (O, I). No gradient is recorded."""
-    if _is_plain(a_NO) or len(a_NO) < min(_BLOCKS):
+    if _is_plain(a_NO):
         return a_NO.t() @ b_NI
     total_OI = a_NO.new_zeros(a_NO.shape[1], b_NI.shape[1])
     kernel = total_OI[:, :, None, None]
-    for begin, end in _blocks(len(a_NO)):
-        if end - begin not in _BLOCKS:
-            total_OI.addmm_(a_NO[begin:end].t(), b_NI[begin:end])
+    for block in _blocks(b_NI, total_OI):
+        a, b = a_NO[block.begin : block.end], b_NI[block.begin : block.end]
+        if not block.fixed:
+            total_OI.addmm_(a.t(), b)
         else:
             total_OI += torch.ops.aten.convolution_backward(
-                _image(a_NO[begin:end]), _image(b_NI[begin:end]), kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
-                [False, True, False],
+                _image(a), _image(b), kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
             )[1][:, :, 0, 0]
     return total_OI
 
@@ -94,11 +91,19 @@ def _image(block_NC: Tensor) -> Tensor:
     return block_NC.reshape(_IMAGES, 1, -1, block_NC.shape[1]).permute(0, 3, 1, 2)
 
 
-def _blocks(rows: int) -> Iterator[tuple[int, int]]:
-    begin = 0
+class _Block(NamedTuple):
+    begin: int
+    end: int
+    fixed: bool
+
+
+def _blocks(x_NI: Tensor, weight_OI: Tensor) -> list[_Block]:
+    """Blocks of the rows of x: as many as possible of the fixed sizes, then the rest."""
+    rows, begin, blocks = len(x_NI), 0, []
     for size in _BLOCKS:
-        while rows - begin >= size:
-            yield begin, begin + size
+        while rows - begin >= size and size * weight_OI.numel() >= _WORTHWHILE:
+            blocks.append(_Block(begin, begin + size, True))
             begin += size
-    if begin < rows:
-        yield begin, rows
+    if begin < rows or not blocks:
+        blocks.append(_Block(begin, rows, False))
+    return blocks
