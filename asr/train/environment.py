@@ -25,6 +25,12 @@ def choose_device(name: str, ranks: Ranks) -> torch.device:
     return device
 
 
+def check_amp(amp: str, device: torch.device) -> None:
+    """Raises ValueError where this torch cannot autocast these models on the device."""
+    if amp != "none" and device.type == "cpu" and int(torch.__version__.split(".")[0]) < 2:
+        raise ValueError(f"train.amp: {amp} on the CPU needs torch 2 (this is {torch.__version__}); use none, or a GPU")
+
+
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Mapping
 
 import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from asr.files import atomic_write
 from asr.train.step import StepResult
@@ -76,6 +78,10 @@ class Progress:
         drop_later_rows(self._rows_path, step, epochs_done)
         self._board = SummaryWriter(str(exp_dir / "tensorboard"), purge_step=step + 1)
         self._bar: tqdm[Any] | None = None
+        self._details = ""
+        self._redirection = ExitStack()
+        if self._live:
+            self._redirection.enter_context(logging_redirect_tqdm())
         self._interval = Interval()
 
     def start_epoch(self, epoch: int, batches: int | None, done: int) -> None:
@@ -88,7 +94,7 @@ class Progress:
         self._interval.add(result, waited)
         if self._bar is not None:
             if result.frames:
-                self._bar.set_postfix_str(f"loss {result.loss / result.frames:.4f}", refresh=False)
+                self._bar.set_postfix_str(f"loss {result.loss / result.frames:.4f} | {self._details}", refresh=False)
             self._bar.update(result.batches)
 
     def interval(self, step: int, epoch: int, lr: float, seconds: float, eta: float | None) -> None:
@@ -96,19 +102,15 @@ class Progress:
                "memory_gb": memory_gb(self._device), "seconds": round(seconds, 3)}
         self._interval = Interval()
         self._write(row)
-        parts = " ".join(f"{name} {value:.4f}" for name, value in row["parts"].items())
-        line = (f"loss {row['loss']:.4f} ({parts}) | lr {lr:.2e} | {row['speed']:.0f} x real time | padding {row['padding']:.0%} | "
-                f"data wait {row['data_wait']:.0%} | {row['memory_gb']:.1f} GB | ETA {_clock(eta)}")
-        if self._bar is not None:
-            self._bar.set_postfix_str(line)
-        elif not self._live:
-            log.info("epoch %d/%d step %d | %s", epoch + 1, self._epochs, step, line)
+        self._details = (f"lr {lr:.2e} | {row['speed']:.0f} x real time | padding {row['padding']:.0%} | "
+                         f"data wait {row['data_wait']:.0%} | {row['memory_gb']:.1f} GB | ETA {_clock(eta)}")
+        if not self._live:
+            log.info("epoch %d/%d step %d | %s | %s", epoch + 1, self._epochs, step, _losses(row), self._details)
 
     def validation(self, row: Mapping[str, Any]) -> None:
         self._write({"kind": "validation", **row})
-        parts = " ".join(f"{name} {value:.4f}" for name, value in row["parts"].items())
         self.end_epoch()
-        log.info("epoch %d/%d step %d | validation loss %.4f (%s)", row["epoch"], self._epochs, row["step"], row["loss"], parts)
+        log.info("epoch %d/%d step %d | validation %s", row["epoch"], self._epochs, row["step"], _losses(row))
 
     def event(self, kind: str, **values: Any) -> None:
         self._write({"kind": kind, **values})
@@ -121,6 +123,7 @@ class Progress:
     def close(self) -> None:
         self.end_epoch()
         self._board.close()
+        self._redirection.close()
 
     def _write(self, row: Mapping[str, Any]) -> None:
         with open(self._rows_path, "a", encoding="utf-8") as file:
@@ -155,6 +158,11 @@ def memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _losses(row: Mapping[str, Any]) -> str:
+    parts = " ".join(f"{name} {value:.4f}" for name, value in row["parts"].items())
+    return f"loss {row['loss']:.4f}" + (f" ({parts})" if parts else "")
 
 
 def _clock(seconds: float | None) -> str:

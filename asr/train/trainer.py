@@ -20,7 +20,7 @@ from asr.train.checkpoints import CheckpointStore, RunningSum
 from asr.train.clipping import CLIPPINGS
 from asr.train.config import TrainConfig
 from asr.train.distributed import Ranks
-from asr.train.environment import choose_device, device_name, source_version
+from asr.train.environment import check_amp, choose_device, device_name, source_version
 from asr.train.optimizers import OPTIMIZERS
 from asr.train.problems import Problems
 from asr.train.progress import Progress
@@ -75,6 +75,7 @@ class Trainer:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.device = choose_device(config.device, self.ranks)
+        check_amp(config.amp, self.device)
         self.model, self.losses = model.to(self.device), losses.to(self.device)
         parameters = [p for p in [*self.model.parameters(), *self.losses.parameters()] if p.requires_grad]
         self.optimizer: Any = OPTIMIZERS[config.optimizer.type](config.optimizer, parameters)
@@ -116,6 +117,8 @@ class Trainer:
         self._started = self._last_save = time.monotonic()
         if self.position.step == 0:
             self._save_step()
+        else:
+            log.info("going on from step %d, in epoch %d", self.position.step, self.position.epoch + 1)
         with self._signals:
             if self.ranks.main:
                 self._progress = Progress(self.exp_dir, self.position.step, self.position.epoch, self.config.epochs, self.device)
@@ -126,7 +129,9 @@ class Trainer:
                     if not self._train_epoch(loader, validation):
                         self._save_step()
                         return self._stopped()
-                if self.position.batch:  # the budget ended within an epoch
+                if self.position.batch == self._epoch_length:
+                    self._end_epoch(validation)
+                elif self.position.batch:  # the budget ended within an epoch
                     self._validate(validation)
                     self._save_step()
             finally:
@@ -320,7 +325,6 @@ class Trainer:
         if state is not None:
             self._check_identity(state)
             self._load(state)
-            log.info("going on from step %d, epoch %d", self.position.step, self.position.epoch + 1)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
