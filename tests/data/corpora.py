@@ -32,8 +32,8 @@ def table_corpus(directory: Path, utterances: int = 24, speakers: int = 6, rate:
         text = " ".join(WORDS[: 1 + k % 5])
         rows.append(f"u{k:03d}\twav/{speaker}/u{k:03d}.wav\t{text}\t{speaker}\t{'train' if 3 * k < 2 * utterances else 'test'}")
     (directory / "transcripts.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    ages = "".join(f"s{n}\t{'f' if n % 2 else 'm'}\t{10 + 5 * n}\n" for n in range(speakers))
-    (directory / "speakers.tsv").write_text("speaker\tgender\tage\n" + ages, encoding="utf-8")
+    ages = "".join(f"s{n}\t{'f' if n % 2 else 'm'}\t{10 + 5 * n}\ttrain\n" for n in range(speakers))
+    (directory / "speakers.tsv").write_text("speaker\tgender\tage\tsplit\n" + ages, encoding="utf-8")
     return directory
 
 

@@ -67,7 +67,7 @@ def _read_split(split: str, rows: list[dict[str, str]], about: dict[str, dict[st
         fields: dict[str, str] = {**about.get(row.get("speaker", ""), {}), **row}
         recording = headers.recordings.get(row["audio"])
         custom: dict[str, Any] = {
-            key: number_or_text(value) for key, value in fields.items() if key not in (*REQUIRED, *OWN_FIELDS) and value != ""
+            key: number_or_text(value) for key, value in fields.items() if key not in (*REQUIRED, *OWN_FIELDS, "split") and value != ""
         }
         supervisions.append(SupervisionSegment(
             id=row["id"], recording_id=row["audio"], start=0.0, duration=recording.duration if recording else 0.0, text=row["text"],
