@@ -1,4 +1,4 @@
-"""Depthwise convolution along time, and the convolution module of Zipformer (Yao et al. 2023, section 3.1)."""
+"""The convolution module of Zipformer (Yao et al. 2023, section 3.1)."""
 from __future__ import annotations
 
 import torch
@@ -7,17 +7,10 @@ from torch import Tensor, nn
 
 from asr.models.zipformer.activations import SWOOSH_R, scaled_linear, swoosh_linear
 from asr.models.zipformer.dense import linear
+from asr.models.zipformer.depthwise import depthwise_1d
 from asr.models.zipformer.gradients import Balancer, Whiten
 from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import Schedule
-
-
-def depthwise(x_BTD: Tensor, weight_D1K: Tensor, bias_D: Tensor | None, padding: int) -> Tensor:
-    """Convolves each channel along time with ``padding`` zeros at both ends: as an image one pixel high, channels last."""
-    image = x_BTD.unsqueeze(1).permute(0, 3, 1, 2)
-    kernel = weight_D1K.unsqueeze(2)
-    out = F.conv2d(image, kernel, bias_D, padding=(0, padding), groups=kernel.shape[0])
-    return out.permute(0, 2, 3, 1).squeeze(1)
 
 
 class ChunkCausalConv(nn.Module):
@@ -41,12 +34,12 @@ class ChunkCausalConv(nn.Module):
     def forward(self, x_BTD: Tensor, past_BLD: Tensor, lens_B: Tensor, chunk: int | None) -> Tensor:
         """past_BLD: the L = kernel // 2 frames before x. chunk: frames of a chunk; None: the utterance is one."""
         batch, time, dim = x_BTD.shape
-        causal = depthwise(torch.cat((past_BLD, x_BTD), dim=1), self.causal.weight, self.causal.bias, 0)
+        causal = depthwise_1d(torch.cat((past_BLD, x_BTD), dim=1), self.causal.weight, self.causal.bias, 0)
         if chunk is None:
-            within = depthwise(x_BTD, self.within.weight, self.within.bias, self.kernel // 2)
+            within = depthwise_1d(x_BTD, self.within.weight, self.within.bias, self.kernel // 2)
             return torch.addcmul(causal, within, self._utterance_scale(lens_B, time))
         chunks = F.pad(x_BTD, (0, 0, 0, -time % chunk)).view(-1, chunk, dim)
-        within = depthwise(chunks, self.within.weight, self.within.bias, self.kernel // 2) * self._chunk_scale(chunk)
+        within = depthwise_1d(chunks, self.within.weight, self.within.bias, self.kernel // 2) * self._chunk_scale(chunk)
         return causal + within.reshape(batch, -1, dim)[:, :time]
 
     def _chunk_scale(self, chunk: int) -> Tensor:
@@ -101,6 +94,6 @@ class ConvModule(nn.Module):
                 memory.join(name, x)
             x = self.conv(x, past, lens_B, chunk)
         else:
-            x = depthwise(x, self.conv.weight, self.conv.bias, self.padding)
+            x = depthwise_1d(x, self.conv.weight, self.conv.bias, self.padding)
         x = self.whiten(self.balance_out(x, step), step)
         return swoosh_linear(x, self.out_proj, SWOOSH_R)

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr.models.zipformer.activations import SWOOSH_L, SWOOSH_R, BiasNorm, scaled_linear, swoosh
 from asr.models.zipformer.dense import linear
+from asr.models.zipformer.depthwise import depthwise
 from asr.models.zipformer.gradients import Balancer, Whiten
 from asr.models.zipformer.layer import dropout_mask
 from asr.models.zipformer.perceptron import perceptron
@@ -64,13 +65,13 @@ class ConvNeXt(nn.Module):
         self.whiten = Whiten(5.0, growth=1.0)
 
     def forward(self, x_BTQC: Tensor, past: Tensor | None, future: bool, step: int | None) -> Tensor:
-        """past: the CONTEXT frames before x; None: zeros. future: whether x ends with CONTEXT frames that only lend context."""
-        begin, end = (CONTEXT, CONTEXT) if past is None else (0, CONTEXT)
-        padded = x_BTQC if past is None else torch.cat((past, x_BTQC), dim=1)
-        padded = F.pad(padded, (0, 0, 0, 0, begin, 0 if future else end))
-        if future:
-            x_BTQC = x_BTQC[:, : x_BTQC.shape[1] - CONTEXT]
-        pixels = convolve(padded, self.depthwise, (0, CONTEXT))
+        """past: the CONTEXT frames before x, in a stream; None: zeros. future: x ends with CONTEXT frames that only lend context."""
+        padding = CONTEXT
+        around = x_BTQC
+        if past is not None:
+            padding, around = 0, F.pad(torch.cat((past, x_BTQC), dim=1), (0, 0, 0, 0, 0, 0 if future else CONTEXT))
+            x_BTQC = x_BTQC[:, : around.shape[1] - 2 * CONTEXT]
+        pixels = depthwise(around, self.depthwise.weight, self.depthwise.bias, (padding, CONTEXT))
         change = perceptron(pixels, self.in_proj, self.out_proj, SWOOSH_L, self.balance_hidden.draw(step))
         if step is not None:
             change = change * (torch.rand(x_BTQC.shape[0], 1, 1, 1, device=change.device) > self.skip(step)).to(change.dtype)
@@ -119,7 +120,8 @@ class Frontend(nn.Module):
             image[0, CONTEXT + begin : CONTEXT + begin + len(embedded)] = embedded
         pixels = x_TF.new_empty(1, frames, self.bands, self.conv3.out_channels)
         for begin in _starts(frames):
-            piece = convolve(image[:, begin : begin + 2 * (_PIECE + CONTEXT)], self.convnext.depthwise, (0, CONTEXT))
+            window = image[:, begin : begin + 2 * (_PIECE + CONTEXT)]
+            piece = depthwise(window, self.convnext.depthwise.weight, self.convnext.depthwise.bias, (0, CONTEXT))
             pixels[:, begin : begin + piece.shape[1]] = piece
         change = perceptron(pixels, self.convnext.in_proj, self.convnext.out_proj, SWOOSH_L, None)
         return self.project(change.add_(image[:, CONTEXT : CONTEXT + frames]), None)[0]

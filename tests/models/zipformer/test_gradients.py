@@ -11,7 +11,10 @@ from torch.autograd import gradcheck
 
 from asr.models.zipformer.activations import SWOOSH_L, SWOOSH_R, BiasNorm, Swoosh, swoosh, swoosh_linear
 from asr.models.zipformer.attention import attention_weights, relative_positions
+from asr.models.zipformer.dense import linear
+from asr.models.zipformer.depthwise import depthwise
 from asr.models.zipformer.gradients import Balancer, Limits, Whiten, balance_direction, limit
+from asr.models.zipformer.perceptron import perceptron
 from asr.models.zipformer.schedule import Schedule
 
 
@@ -184,3 +187,39 @@ def test_limit_turns_the_descent_round_outside() -> None:
 def test_schedule() -> None:
     schedule = Schedule((10, 1.0), (20, 2.0), (40, 0.0))
     assert [schedule(step) for step in (0, 10, 15, 20, 30, 40, 99)] == [1, 1, 1.5, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [((7, 7), (3, 3)), ((7, 7), (0, 3)), ((5, 1), (2, 0))])
+def test_depthwise(kernel: tuple[int, int], padding: tuple[int, int]) -> None:
+    x, bias = torch.randn(2, 12, 6 + kernel[1], 8, requires_grad=True), torch.randn(8, requires_grad=True)
+    weight = torch.randn(8, 1, *kernel, requires_grad=True)
+    expected = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=padding, groups=8).permute(0, 2, 3, 1)
+    ours = depthwise(x, weight, bias, padding)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    grad = torch.randn_like(ours)
+    for fast, slow in zip(*(torch.autograd.grad(y, (x, weight, bias), grad) for y in (ours, expected))):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 300, 1024, 2500])
+def test_products_by_blocks(rows: int) -> None:
+    layer, x = nn.Linear(128, 96), torch.randn(rows, 128, requires_grad=True)
+    grad = torch.randn(rows, 96)
+    inputs = (x, layer.weight, layer.bias)
+    torch.testing.assert_close(linear(x, layer), layer(x), rtol=1e-4, atol=1e-4)
+    for fast, slow in zip(*(torch.autograd.grad(y, inputs, grad) for y in (linear(x, layer), layer(x)))):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("violated", [False, True])
+def test_perceptron(violated: bool) -> None:
+    """The same as its parts, the balancer of the hidden layer included."""
+    first, second = nn.Linear(16, 24), nn.Linear(24, 12)
+    x, grad = torch.randn(3, 500, 16, requires_grad=True), torch.randn(3, 500, 12)
+    balancer = Balancer(min_positive=0.3, max_positive=1.0, min_abs=2.0 if violated else 0.01, prob=1.0)
+    ours = perceptron(x, first, second, SWOOSH_L, balancer.draw(0))
+    parts = swoosh_linear(balancer(first(x), 0), second, SWOOSH_L)
+    torch.testing.assert_close(ours, parts)
+    inputs = (x, *first.parameters(), *second.parameters())
+    for fast, slow in zip(*(torch.autograd.grad(y, inputs, grad) for y in (ours, parts))):
+        torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-3)
