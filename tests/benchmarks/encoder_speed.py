@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from functools import partial
 from typing import Callable
 
 import torch
@@ -80,7 +81,7 @@ def main() -> None:
         lens = torch.randint(200, 400, (batch,))
         features = torch.randn(batch, int(lens.max()), 80)
         with torch.no_grad():
-            report(f"inference, batch of {batch}", lens, 1, lambda f=features, n=lens: encoder(f, n))
+            report(f"inference, batch of {batch}", lens, 1, partial(encoder, features, lens))
 
     encoder.train()
     encoder.set_step(10_000)

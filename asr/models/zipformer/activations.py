@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from asr.models.zipformer.dense import affine, outer
+from asr.models.zipformer.dense import affine, autocast_dtype, outer
 from asr.models.zipformer.gradients import limit
 
 
@@ -92,18 +92,6 @@ def swoosh_linear(x: Tensor, linear: nn.Linear, kind: Swoosh, keep: Tensor | Non
     arguments = [None if t is None else t.to(dtype) for t in (x, linear.weight, linear.bias, keep)]
     with torch.autocast(x.device.type, enabled=False):
         return _SwooshLinear.apply(*arguments, kind)
-
-
-def autocast_dtype(x: Tensor) -> torch.dtype:
-    """The type autocast would compute a matrix product of x in."""
-    device = x.device.type
-    if hasattr(torch, "get_autocast_dtype"):
-        enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    elif device == "cuda":
-        enabled, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
-    else:
-        enabled, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
-    return dtype if enabled else x.dtype
 
 
 class _SwooshLinear(Function):

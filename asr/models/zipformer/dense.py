@@ -28,11 +28,24 @@ _IMAGES = 16
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """layer(x) for x (..., I)."""
-    if _is_plain(x) or torch.is_autocast_cpu_enabled():
+    if _is_plain(x) or autocast_dtype(x) != x.dtype:
         return F.linear(x, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return affine(x, layer.weight, layer.bias)
     return _Linear.apply(x, layer.weight, layer.bias)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The type autocast would compute a matrix product of x in."""
+    device = x.device.type
+    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4 and later
+        is_enabled: Any = torch.is_autocast_enabled
+        enabled, dtype = is_enabled(device), torch.get_autocast_dtype(device)
+    elif device == "cuda":
+        enabled, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    else:
+        enabled, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+    return dtype if enabled else x.dtype
 
 
 class _Linear(Function):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from asr.models.zipformer.activations import Swoosh, autocast_dtype
-from asr.models.zipformer.dense import BLOCK, affine, outer
+from asr.models.zipformer.activations import Swoosh
+from asr.models.zipformer.dense import BLOCK, affine, autocast_dtype, outer
 from asr.models.zipformer.gradients import Limits, Push
 
 
