@@ -28,7 +28,7 @@ _IMAGES = 16
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """layer(x) for x (..., I)."""
-    if _is_plain(x) or autocast_dtype(x) != x.dtype:
+    if _is_plain(x) or autocast_dtype(x) != layer.weight.dtype:
         return F.linear(x, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return affine(x, layer.weight, layer.bias)

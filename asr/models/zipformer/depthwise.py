@@ -16,7 +16,7 @@ from asr.models.zipformer.dense import autocast_dtype
 
 def depthwise(x_BTQC: Tensor, weight_C1KJ: Tensor, bias_C: Tensor | None, padding: tuple[int, int]) -> Tensor:
     """Convolves each channel with its own kernel; ``padding`` zeros at both ends of the rows and of the columns."""
-    if x_BTQC.device.type != "cpu" or not torch.is_grad_enabled() or autocast_dtype(x_BTQC) != x_BTQC.dtype:
+    if x_BTQC.device.type != "cpu" or not torch.is_grad_enabled() or autocast_dtype(x_BTQC) != weight_C1KJ.dtype:
         return _convolve(x_BTQC, weight_C1KJ, bias_C, padding)
     return _Depthwise.apply(x_BTQC, weight_C1KJ, bias_C, padding)
 
