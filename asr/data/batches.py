@@ -27,7 +27,7 @@ class BatchConfig(BaseConfig):
     num_buckets: utterances are batched with those of similar length; 1 mixes all lengths. Each bucket ends with a batch that is not full,
         so there are fewer where one would hold less than four batches.
     workers: processes that load batches ahead; 0 loads them in the training process.
-    cache: keep all features in memory (about 115 MB per hour of audio with 80 bins); for corpora that fit.
+    cache: keep all features in memory (about 115 MB per hour of audio with 80 bins), which needs no workers; for corpora that fit.
     perturb_speed: each epoch, an utterance is played at its own speed or at one of these factors, e.g. [0.9, 1.1].
     perturb_volume: lowest and highest factor that samples are multiplied by, drawn evenly on a logarithmic scale, e.g. [0.25, 2].
     noise: background noise mixed in.

@@ -6,13 +6,11 @@ but of the corpus, so it is an error.
 from __future__ import annotations
 
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Protocol, Sequence
 
-from tqdm import tqdm
-
 from asr.data.manifests import Dropped
+from asr.data.threads import map_files
 
 if TYPE_CHECKING:
     from lhotse import Recording
@@ -91,9 +89,7 @@ def check_sample_rate(cuts: Iterable["MonoCut"], sample_rate: int) -> None:
 def readable(cuts: Sequence["MonoCut"], jobs: int) -> Check:
     """A check that every recording can be decoded from end to end and is as long as its header says. Decodes them all, in parallel."""
     recordings = {cut.recording.id: cut.recording for cut in cuts}
-    with ThreadPoolExecutor(jobs) as pool:
-        faults = tqdm(pool.map(audio_fault, recordings.values()), total=len(recordings), desc="reading audio", unit="file", delay=3)
-        by_id = dict(zip(recordings, faults))
+    by_id = dict(zip(recordings, map_files(audio_fault, recordings.values(), jobs, "reading audio")))
     return lambda cut: by_id[cut.recording.id]
 
 

@@ -79,7 +79,7 @@ def training_loader(
     dataset = _Batches(plan, features, tokenizer, cache, _Augmentation(config, features.sample_rate, seed, epoch))
     usable = len(plan) - len(plan) % world_size
     indices = [index for index in range(skip_batches, usable) if index % world_size == rank]
-    return BatchLoader(dataset, indices, config.workers)
+    return BatchLoader(dataset, indices, 0 if config.cache else config.workers)
 
 
 def evaluation_loader(

@@ -2,7 +2,12 @@
 from __future__ import annotations
 
 import gzip
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Callable
 
@@ -11,6 +16,7 @@ import pytest
 import soundfile
 
 from asr.data import CorpusConfig, prepare_corpus, read_cuts, read_dropped
+from tests.conftest import ROOT
 from tests.data.corpora import corpus_config, table_corpus, write_wav
 
 
@@ -157,6 +163,43 @@ def test_same_corpus_same_bytes(corpus: Path, tmp_path: Path) -> None:
     assert names == ["dev.jsonl.gz", "dropped.jsonl", "test.jsonl.gz", "train.jsonl.gz"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+SLOW_PROGRAM = """
+import sys, time
+from pathlib import Path
+from asr.cli.program import program
+from asr.data import checks, prepare_corpus
+from tests.conftest import ROOT
+from tests.data.corpora import corpus_config
+
+def add_arguments(parser):
+    parser.add_argument("directory", type=Path)
+
+def run(args):
+    check = checks.audio_fault
+    def slowly(recording):
+        (args.directory / "started").touch()
+        time.sleep(0.5)
+        return check(recording)
+    checks.audio_fault = slowly
+    prepare_corpus(corpus_config(), args.directory / "corpus", args.directory / "manifests")
+
+sys.exit(program(add_arguments, run, None))
+"""
+
+
+def test_interrupt(corpus: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_PROGRAM, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert not list((tmp_path / "manifests").glob("*"))
 
 
 def test_damaged_manifests(corpus: Path, tmp_path: Path) -> None:

@@ -5,18 +5,19 @@ checking of audio and text to asr/data/checks.py, but lists as dropped what it c
 """
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, Protocol, Sequence
 
-from tqdm import tqdm
-
 from asr.data.manifests import Dropped
+from asr.data.threads import map_files
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
     from lhotse.cut import MonoCut
+
+HEADER_JOBS = 4
+"""Headers are read from, not computed on: more threads than cores hide the disk."""
 
 OVERHANG = 0.1
 """Seconds by which a transcript may end after its recording: rounding; anything more is an error in the corpus."""
@@ -58,8 +59,7 @@ def read_headers(paths: Mapping[str, Path]) -> Headers:
         except Exception as error:  # whatever a decoder raises, the file is unusable
             return id, _reason(path, error)
 
-    with ThreadPoolExecutor(4) as pool:
-        results = list(tqdm(pool.map(read, paths.items()), total=len(paths), desc="audio headers", unit="file", delay=3))
+    results = map_files(read, paths.items(), HEADER_JOBS, "audio headers")
     return Headers(
         {id: result for id, result in results if not isinstance(result, str)},
         {id: result for id, result in results if isinstance(result, str)},
