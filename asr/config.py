@@ -131,7 +131,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(cls: type[Config], detail: Any) -> str:
-    location = [str(part) for part in detail["loc"]]
+    location = _keys(cls, detail["loc"])
     where = ".".join(location)
     if detail["type"] == "extra_forbidden":
         valid = _valid_keys(cls, detail["loc"][:-1])
@@ -142,6 +142,23 @@ def _explain(cls: type[Config], detail: Any) -> str:
         context = detail["ctx"]
         return f"{where}.type: '{context['tag']}' is not one of {context['expected_tags']}"
     return f"{where}: {detail['msg']} (got {detail['input']!r})"
+
+
+def _keys(cls: type[Config], location: Sequence[Any]) -> list[str]:
+    """``location`` as a user writes it: pydantic puts the ``type`` that was chosen behind each choice."""
+    annotation: Any = cls
+    keys = []
+    for part in location:
+        if not _is_tag(annotation, part):
+            keys.append(str(part))
+        annotation = _descend(annotation, part)
+    return keys
+
+
+def _is_tag(annotation: Any, part: Any) -> bool:
+    if isinstance(annotation, type) or get_origin(annotation) in (dict, list, tuple):
+        return False
+    return any("type" in found.model_fields and found.model_fields["type"].default == part for found in _config_classes(annotation))
 
 
 def _valid_keys(cls: type[Config], location: Sequence[Any]) -> list[str]:

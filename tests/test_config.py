@@ -83,9 +83,11 @@ def test_dump_reproduces_the_config(tmp_path: Path) -> None:
     "override, message",
     [
         ("train.epoch=3", "unknown key 'train.epoch'; did you mean 'epochs'"),
-        ("model.layrs=3", "did you mean 'layers'"),
+        ("model.layrs=3", "unknown key 'model.layrs'; did you mean 'layers'"),
         ("losses.x={type: large, dropuot: 0.1}", "did you mean 'dropout'"),
-        ("losses.small={type: large, layrs: 1}", "did you mean 'layers'"),
+        ("losses.small={type: large, layrs: 1}", "unknown key 'losses.small.layrs'; did you mean 'layers'"),
+        ("losses.small={type: small, layrs: 1}", "unknown key 'losses.small.layrs'"),
+        ("model.layers=many", "a.yaml: model.layers: "),
         ("optional.lsat=1", "did you mean 'last'"),
         ("nmae=x", "did you mean 'name'"),
         ("model={type: medium}", "'medium' is not one of 'small', 'large'"),
