@@ -113,5 +113,5 @@ def _cut(values: Any, path: Path, number: int) -> "MonoCut":
     if type(cut).__name__ != "MonoCut" or len(cut.supervisions) != 1:
         raise ValueError(f"{path}:{number}: cut '{getattr(cut, 'id', '?')}' is not a single-channel cut with exactly one supervision")
     if cut.has_features and not Path(cut.features.storage_path).is_absolute():
-        cut.features.storage_path = str(path.parent / cut.features.storage_path)
+        cut.features.storage_path = str(path.parent.resolve() / cut.features.storage_path)
     return cut

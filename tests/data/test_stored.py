@@ -93,6 +93,14 @@ def test_the_directory_may_move(prepared: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(before, after))
 
 
+def test_relative_paths_give_the_same_bytes(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes call this with --data-dir data."""
+    monkeypatch.chdir(tmp_path)
+    compute_features(prepared / "manifests/train.jsonl.gz", Path("data/train.jsonl.gz"), CONFIG, jobs=1, shard_seconds=SHARD_SECONDS)
+    assert contents(tmp_path / "data") == contents(prepared / "whole")
+    assert read_cuts(Path("data/train.jsonl.gz"))[-1].load_features().shape[1] == 40
+
+
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_then_run_again(prepared: Path, tmp_path: Path, kill: signal.Signals) -> None:
     output = tmp_path / "interrupted/train.jsonl.gz"
