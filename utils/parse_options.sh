@@ -1,6 +1,6 @@
 # Sourced: turns '--some-name value' into some_name=value for every variable that is already set; the rest is an error.
 # '--set key=value' is collected in the array overrides; '--help' prints the comment at the top of the recipe.
-# Directories, and a config that exists, are taken relative to where the user typed the command.
+# Directories, and a config that exists, are taken relative to where the user typed the command; in the recipe's own they stay relative.
 
 print_help() {
   sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
         echo "error: option $1 needs a value" >&2
         exit 2
       fi
-      if [[ $option_name == *_dir && $2 != /* || $option_name == config && -e $PWD/$2 ]]; then
+      if [[ ! $PWD -ef $(dirname "$0") && ($option_name == *_dir && $2 != /* || $option_name == config && -e $PWD/$2) ]]; then
         printf -v "$option_name" '%s' "$(realpath -m "$2")"
       else
         printf -v "$option_name" '%s' "$2"
