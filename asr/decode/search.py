@@ -68,7 +68,7 @@ class Unavailable(ValueError):
 def need_lang(lang: Any, file: str) -> Any:
     """``lang``, where there is one. ``file`` says what is wanted of it."""
     if lang is None:
-        raise Unavailable(f"{file} lies in a language directory, and there is none here: stages 4 and 5 of a recipe make it, --data-dir says where")
+        raise Unavailable(f"{file} lies in a language directory, and none is here: stages 4 and 5 of a recipe make it, --data-dir names it")
     return lang
 
 
