@@ -296,7 +296,7 @@ PARTS = (
     Part("tqdm", module("tqdm"), "progress bars", _ENV, required=True),
     Part("tensorboard", _tensorboard, "TensorBoard logs of training", _ENV),
     Part("matplotlib", module("matplotlib"), "plots", _ENV),
-    Part("k2", _k2, "HLG and LG graphs, fast beam search, k2's pruned RNN-T loss (PyTorch's full sum, slower, takes its place)", _K2_ENV),
+    Part("k2", _k2, "HLG and LG graphs, and the searches over them; fast beam search", _K2_ENV),
     Part("OpenFst", _openfst, "graph operations outside k2", f"{_PIP} pynini"),
     Part("kaldifst", module("kaldifst"), "graph operations outside k2", f"{_PIP} kaldifst"),
     Part("kaldi-decoder", module("kaldi_decoder"), "graph search outside k2", f"{_PIP} kaldi-decoder"),
@@ -309,7 +309,6 @@ PARTS = (
     Part("numba", module("numba"), "kernels compiled for the CPU; PyTorch's own take their place", f"{_PIP} numba"),
     Part("triton", module("triton"), "kernels compiled for the GPU; PyTorch's own take their place", "install a torch built for CUDA"),
     Part("ffmpeg", program("ffmpeg", "-version"), "audio that libsndfile cannot read (M4A, WMA, video)", "sudo apt install ffmpeg"),
-    Part("sox", program("sox", "--version"), "corpora whose transcripts pipe audio through sox", "sudo apt install sox"),
 )
 
 
@@ -318,7 +317,7 @@ def engines(findings: Sequence[Finding]) -> dict[str, str]:
     ok = {finding.name for finding in findings if finding.state == "ok"}
     return {
         "features": "kaldifeat" if "kaldifeat" in ok else "lhotse",
-        "transducer loss": "k2, pruned" if "k2" in ok else "PyTorch, full sum",
+        "losses": "PyTorch",
         "graph search": "k2" if "k2" in ok else "none; greedy and beam search work",
     }
 

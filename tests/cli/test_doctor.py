@@ -110,7 +110,7 @@ def test_engines_follow_what_works() -> None:
         return Finding(name, state, "", "", "", False)
 
     assert environment.engines([finding("k2", "ok"), finding("kaldifeat", "ok")]) == {
-        "features": "kaldifeat", "transducer loss": "k2, pruned", "graph search": "k2",
+        "features": "kaldifeat", "losses": "PyTorch", "graph search": "k2",
     }
     without = environment.engines([finding("k2", "broken"), finding("kaldifeat", "missing")])
     assert without["features"] == "lhotse"
