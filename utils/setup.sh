@@ -19,7 +19,8 @@ case $venv in /*) ;; *) venv=$root/$venv ;; esac
 if [ -x "$venv/bin/python" ] && [ ! -e "$venv/.incomplete" ]; then PATH=$venv/bin:$PATH; fi
 export PATH PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 local="$root/local"
-if ! command -v python >/dev/null || ! python -c 'import asr, torch' 2>/dev/null; then
+installed='from importlib.util import find_spec; exit(not (find_spec("asr") and find_spec("torch")))'
+if ! command -v python >/dev/null || ! python -c "$installed" 2>/dev/null; then
   echo "error: no Python with the toolkit's packages found; run 'make env' in $root first" >&2
   exit 2
 fi

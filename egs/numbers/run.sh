@@ -7,16 +7,24 @@
 # Options of this recipe:
 #   --lang CODE         any language that eSpeak NG and num2words both know (default: en)
 #   --utterances N      training utterances to synthesise (default: 3000)
+#   --dev-utterances N, --test-utterances N, --speakers N, --lm-sentences N
+#                       other sizes of the corpus (default: 200, 350, 72, 20000)
 #   --corpus-dir DIR    where the corpus is written (default: corpus)
 set -euo pipefail
 
 lang=en
 utterances=3000
+dev_utterances=200
+test_utterances=350
+speakers=72
+lm_sentences=20000
 corpus_dir=corpus
 . "$(dirname "$0")/../../utils/setup.sh"
 
 stage 0 "synthesise the corpus" \
-  python "$local/synthesise_corpus.py" --out "$corpus_dir" --lang "$lang" --utterances "$utterances"
+  python "$local/synthesise_corpus.py" --out "$corpus_dir" --lang "$lang" --utterances "$utterances" \
+  --dev-utterances "$dev_utterances" --test-utterances "$test_utterances" --speakers "$speakers" \
+  --lm-sentences "$lm_sentences"
 
 stage 1 "manifests, validated" \
   python "$local/prepare_manifests.py" "${experiment[@]}" --corpus-dir "$corpus_dir"
