@@ -114,4 +114,4 @@ def test_engines_follow_what_works() -> None:
     }
     without = environment.engines([finding("k2", "broken"), finding("kaldifeat", "missing")])
     assert without["features"] == "lhotse"
-    assert without["transducer loss"].startswith("PyTorch") and without["graph search"].startswith("none")
+    assert without["graph search"].startswith("none")
