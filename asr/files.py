@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, Sequence
+from typing import IO, Any, Callable, Iterator, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,54 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_directory(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what a full disk raises does not say where
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path | str, line: str) -> None:
+    """Adds a line to a log. One that a kill has cut off before stays a line of its own."""
+    try:
+        with open(path, "a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else f"\n{line}"
+            file.write(f"{line}\n".encode())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def save_tensors(values: Mapping[str, Any], path: Path | str) -> None:
+    """``torch.save``, whole or not at all, raising OSError where a write fails (torch itself ends the process then)."""
+    import torch
+
+    with atomic_write(path, "wb") as file:
+        sink = _Sink(file)
+        torch.save(values, sink)  # type: ignore[arg-type]
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink:
+    """Takes everything, and keeps the first error for later."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Left to the owner of the file."""
 
 
 @contextmanager
@@ -48,6 +94,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_directory(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

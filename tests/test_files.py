@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from asr.files import atomic_dir, atomic_path, atomic_write, fingerprint, run_once
+from asr.files import append_line, atomic_dir, atomic_path, atomic_write, fingerprint, run_once, save_tensors
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
@@ -59,6 +60,35 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     finished = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert finished.returncode != 0 and "OSError" in finished.stderr
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_named_and_does_not_end_the_process(tmp_path: Path) -> None:
+    """torch's own writer calls abort() where a write fails (torch 1.13)."""
+    code = "import resource, sys, torch; from pathlib import Path; from asr.files import append_line, save_tensors\n" \
+           "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n" \
+           "for name, write in (('a.pt', lambda path: save_tensors({'x': torch.zeros(100000)}, path)),\n" \
+           "                    ('a.jsonl', lambda path: append_line(path, 'x' * 100000))):\n" \
+           "    try: write(Path(sys.argv[1]) / name)\n" \
+           "    except OSError as error: print(Path(error.filename).name, error.strerror)"
+    finished = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert finished.stdout == "a.pt File too large\na.jsonl File too large\n", finished.stderr
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+def test_saved_tensors_are_what_torch_reads(tmp_path: Path) -> None:
+    save_tensors({"x": torch.arange(5), "y": {"z": torch.eye(3)}}, tmp_path / "a.pt")
+    state = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert torch.equal(state["x"], torch.arange(5)) and torch.equal(state["y"]["z"], torch.eye(3))
+
+
+def test_a_line_cut_off_by_a_kill_stays_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    append_line(path, "one")
+    with open(path, "a") as file:
+        file.write("tw")
+    append_line(path, "three")
+    append_line(path, "four")
+    assert path.read_text() == "one\ntw\nthree\nfour\n"
 
 
 def test_fingerprint_sees_content_not_containers(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from asr import fsa
-from asr.files import atomic_write
+from asr.files import save_tensors
 
 FINAL = -1
 """Label and output of the arcs that enter the final state."""
@@ -56,8 +56,7 @@ class Fst:
         return f"{self.num_states} states, {self.num_arcs} arcs"
 
     def save(self, path: Path) -> None:
-        with atomic_write(path, "wb") as file:
-            torch.save(dict(vars(self)), file)
+        save_tensors(dict(vars(self)), path)
 
     @classmethod
     def load(cls, path: Path) -> "Fst":

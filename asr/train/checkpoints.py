@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from asr.config import Config
-from asr.files import atomic_path
+from asr.files import save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,7 @@ class CheckpointStore:
     def save(self, tensors: Mapping[str, Any], values: Mapping[str, Any], kind: Literal["epoch", "step"], number: int) -> Path:
         """tensors: nested dictionaries of tensors and integers. values: JSON-able. Reading gives both in one dictionary."""
         path = self.directory / f"{kind}-{number}.pt"
-        with atomic_path(path) as partial:
-            torch.save({**tensors, "values": json.dumps(values)}, partial)
+        save_tensors({**tensors, "values": json.dumps(values)}, path)
         self._prune("epoch", self._config.keep_epochs)
         self._prune("step", self._config.keep_steps)
         return path
@@ -83,7 +82,7 @@ class CheckpointStore:
 
     def sweep(self) -> None:
         """Removes what a killed process had not finished writing."""
-        for path in self.directory.glob(".part*.pt"):
+        for path in self.directory.glob(".*.pt.*.part"):
             path.unlink()
 
     def _prune(self, kind: str, keep: int) -> None:

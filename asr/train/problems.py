@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Sequence
 
+from asr.files import append_line
+
 SHOWN = 5
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,9 @@ class Problems:
         if not new:
             return
         self._told.update(new)
-        lines = [json.dumps({"id": id, "problem": problem, "epoch": epoch, "step": step}, ensure_ascii=False) + "\n" for id, problem in new]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write("".join(lines))
+        for id, problem in new:
+            append_line(self._path, json.dumps({"id": id, "problem": problem, "epoch": epoch, "step": step}, ensure_ascii=False))
         for id, problem in new[:SHOWN]:
             log.warning("utterance %s: %s", id, problem)
         if len(new) > SHOWN:

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from asr.files import atomic_write
+from asr.files import append_line, atomic_write
 from asr.train.step import StepResult
 
 log = logging.getLogger(__name__)
@@ -126,8 +126,7 @@ class Progress:
         self._redirection.close()
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        with open(self._rows_path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self._rows_path, json.dumps(row))
         numbers = {name: value for name, value in row.items() if isinstance(value, float)}
         for name, value in {**numbers, **row.get("parts", {})}.items():
             self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])

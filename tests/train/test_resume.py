@@ -93,7 +93,7 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, optimizer):
     rows = read_rows(exp_dir / "train.jsonl")
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, STEPS + 1))
     assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [1, 2, 3, 4, 5, 6]
-    assert not list((exp_dir / "checkpoints").glob(".part*"))
+    assert not list((exp_dir / "checkpoints").glob(".*.part"))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
