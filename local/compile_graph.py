@@ -1,6 +1,6 @@
 """Stage 5: composes the decoding graphs LG (for transducers) and HLG (for CTC) with k2, and checks them.
 
-    python local/compile_graph.py --config conf/train.yaml
+    python local/compile_graph.py --config conf/base.yaml
 
 Reads L_disambig.pt and word.arpa in data/lang_<tokens>, writes LG.pt and HLG.pt beside them. Without k2 it says so and does nothing.
 """

@@ -1,6 +1,6 @@
 """Stage 2: computes the features of every split, in shards: an interrupted run goes on with the first unfinished one.
 
-    python local/compute_features.py --config conf/train.yaml --jobs 4
+    python local/compute_features.py --config conf/base.yaml --jobs 4
 
 Writes data/<features>/<split>.jsonl.gz and archives beside it; nothing where the config says features.stored: false.
 """

@@ -1,6 +1,6 @@
 """Stage 4: the words that graphs and language models know, and how the tokens spell them.
 
-    python local/prepare_lang.py --config conf/train.yaml --text corpus/lm_text.txt
+    python local/prepare_lang.py --config conf/base.yaml --text corpus/lm_text.txt
 
 Writes words.txt, lexicon.txt, lexicon_disambig.txt, L.pt and L_disambig.pt into data/lang_<tokens>, for the words of the training
 transcripts, of the config's ngram.text and of --text.

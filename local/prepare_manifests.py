@@ -1,6 +1,6 @@
 """Stage 1: reads the corpus, checks every utterance, and writes one manifest per split.
 
-    python local/prepare_manifests.py --config conf/train.yaml --corpus-dir corpus
+    python local/prepare_manifests.py --config conf/base.yaml --corpus-dir corpus
 
 Writes data/manifests/<split>.jsonl.gz, and data/manifests/dropped.jsonl with the id of and the reason for all that was left out.
 """

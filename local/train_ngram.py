@@ -1,6 +1,6 @@
 """Stage 5: estimates an n-gram over words (for graphs) and one over tokens (for shallow fusion), and prints their perplexity on dev.
 
-    python local/train_ngram.py --config conf/train.yaml --text corpus/lm_text.txt
+    python local/train_ngram.py --config conf/base.yaml --text corpus/lm_text.txt
 
 Writes word.arpa and token.arpa into data/lang_<tokens>, from the training transcripts, the config's ngram.text and --text.
 """

@@ -1,6 +1,6 @@
 """Stage 3: makes the tokenizer from the transcripts of the training split.
 
-    python local/train_tokens.py --config conf/train.yaml
+    python local/train_tokens.py --config conf/base.yaml
 
 Writes tokenizer.yaml, tokens.txt and, by type, bpe.model or pronunciations.txt into data/lang_<tokens>.
 """

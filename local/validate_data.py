@@ -1,6 +1,6 @@
 """Prints what the manifests hold, and what looks wrong in them. Not a stage: run it on any corpus after stage 1.
 
-    python local/validate_data.py --config conf/train.yaml
+    python local/validate_data.py --config conf/base.yaml
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Train the model of a config. Run the same command again after whatever happened: it goes on exactly where it was.
 
-    asr train --config conf/conformer.yaml                       # data/ -> exp/<name>/
-    asr train --config conf/conformer.yaml --set train.epochs=5
-    torchrun --nproc_per_node 4 -m asr train --config conf/conformer.yaml --set train.batches_per_step=4
+    asr train --config conf/base.yaml                       # data/ -> exp/<name>/
+    asr train --config conf/base.yaml --set train.epochs=5
+    torchrun --nproc_per_node 4 -m asr train --config conf/base.yaml --set train.batches_per_step=4
 
 SIGTERM writes a checkpoint and exits with 0. See docs/training.md for what lies in exp/<name>/ afterwards.
 """
