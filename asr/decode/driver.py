@@ -136,7 +136,6 @@ class Driver:
                     job.search = self.build(job.config)
                 jobs += planned
             except Unavailable as error:
-                log.info("skipped %s: %s", name, error)
                 skipped.append(Outcome(name, reason=str(error)))
         encoder_seconds = self._run(jobs, batches() if jobs else (), split) if jobs else 0.0
         for name in dict.fromkeys(job.name for job in jobs):

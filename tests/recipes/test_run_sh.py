@@ -1,8 +1,10 @@
 """The shell side of the recipes: options, help, and which stages run."""
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ RECIPES = sorted(ROOT.glob("egs/*/run.sh"))
 
 
 def run(recipe: Path, *options: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(recipe), *options], cwd=cwd, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "VENV": sys.prefix}
+    return subprocess.run([str(recipe), *options], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
@@ -53,7 +56,8 @@ def test_no_stage_runs_outside_the_asked_range() -> None:
 
 
 def test_a_missing_corpus_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    finished = run(ROOT / "egs/yesno/run.sh", "--stage", "1", "--corpus-dir", "nowhere", "--data-dir", "data", "--exp-dir", "exp", cwd=tmp_path)
+    directories = ("--corpus-dir", "nowhere", "--data-dir", "data", "--exp-dir", "exp")
+    finished = run(ROOT / "egs/yesno/run.sh", "--stage", "1", *directories, cwd=tmp_path)
     assert finished.returncode == 2
     assert "nowhere" in finished.stderr and "Traceback" not in finished.stderr
     assert not list(tmp_path.rglob("*.jsonl.gz"))
