@@ -32,7 +32,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty short recordings of noise in the layout of Swahili-Speech; one has no transcript, one is too long."""
     directory = tmp_path_factory.mktemp("Swahili-Speech")
     rng = np.random.default_rng(0)
-    words = "Habari za asubuhi watu wengi nchini Kenya Tanzania Uganda leo kesho serikali afya".split()
+    words = ["Habari", "za", "asubuhi", "watu", "wengi", "nchini", "Kenya", "Tanzania", "Uganda", "leo", "kesho", "serikali", "afya"]
     lines = []
     for number in range(30):
         id = f"{SESSIONS[number % 3]}_swh_35d_elicit_{number}"
