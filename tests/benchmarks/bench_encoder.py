@@ -1,6 +1,6 @@
 """Speed of the Zipformer encoder, as a share of the matrix product's rate on this machine.
 
-    python tests/benchmarks/encoder_speed.py [--size tiny] [--threads 1] [--seconds 2]
+    python tests/benchmarks/bench_encoder.py [--size tiny] [--threads 1] [--seconds 2]
 
 Prints, for training (forward and backward, 16 utterances of 2 to 4 s) and inference (batches of 1, 16 and 50), the
 real-time factor, the arithmetic rate and its share of torch.mm's on 1024 x 1024 matrices, measured in the same run.
