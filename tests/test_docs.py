@@ -101,10 +101,19 @@ def test_options_of_recipes_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_whole_configs_are_valid(page: Path) -> None:
-    """Blocks with a name and a corpus are experiments; what they extend lies in egs/."""
-    for block in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        values = yaml.safe_load(block)
-        if {"name", "corpus"} <= values.keys():
-            below = read_yaml(ROOT / "egs" / "numbers" / "conf" / values.pop("extends"))
-            validate(ExperimentConfig, merge(below, values), where=name(page))
+def test_configs_are_valid(page: Path) -> None:
+    """Blocks of YAML whose keys are an experiment's: whole ones as they are, parts of one on top of the config of egs/numbers."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) + re.findall(r"(?:^    .*\n(?:\n(?=    ))?)+", text, re.MULTILINE)
+    base = ROOT / "egs" / "numbers" / "conf"
+    for block in blocks:
+        try:
+            values = yaml.safe_load(block)
+        except yaml.YAMLError:
+            continue
+        if isinstance(values, dict) and values.keys() == {"splits"}:
+            values = {"corpus": values}
+        if isinstance(values, dict) and values.keys() <= {*ExperimentConfig.model_fields, "extends"}:
+            whole = "extends" in values
+            below = read_yaml(base / (values.pop("extends") if whole else "base.yaml"))
+            validate(ExperimentConfig, merge(below, values), where=f"{name(page)}: {block}")
