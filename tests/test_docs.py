@@ -21,6 +21,12 @@ PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "egs/README.md", "local
 EXAMPLES = ("egs/swahili", "egs/mine", "asr/decode/mine")
 """Paths that the guides tell the reader to make."""
 
+PATH = re.compile(
+    r"(?<![\w/.*<-])((?:asr|local|utils|tests|docs|egs|requirements)/[\w/-]+(?:\.(?:py|sh|md|yaml|txt))?)(?![\w*<{-])"
+)
+FENCED_YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:^    .*\n(?:\n(?=    ))?)+", re.MULTILINE)
+
 
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
@@ -47,7 +53,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_paths_exist(page: Path) -> None:
     """What is written as a path of the repository, from its root."""
     text = page.read_text(encoding="utf-8")
-    paths = re.findall(r"(?<![\w/.*<-])((?:asr|local|utils|tests|docs|egs|requirements)/[\w/-]+(?:\.(?:py|sh|md|yaml|txt))?)(?![\w*<{-])", text)
+    paths = PATH.findall(text)
     made_by_recipes = re.compile(r"egs/\w+/(exp|data|corpus|download|RESULTS)")
     missing = {path for path in paths if not (ROOT / path).exists() and not path.startswith(EXAMPLES) and not made_by_recipes.match(path)}
     assert missing == set()
@@ -104,7 +110,7 @@ def test_options_of_recipes_exist(page: Path) -> None:
 def test_configs_are_valid(page: Path) -> None:
     """Blocks of YAML whose keys are an experiment's: whole ones as they are, parts of one on top of the config of egs/numbers."""
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) + re.findall(r"(?:^    .*\n(?:\n(?=    ))?)+", text, re.MULTILINE)
+    blocks = FENCED_YAML.findall(text) + INDENTED.findall(text)
     base = ROOT / "egs" / "numbers" / "conf"
     for block in blocks:
         try:
