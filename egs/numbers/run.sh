@@ -2,7 +2,7 @@
 # numbers: spoken numbers and short commands, synthesised here by eSpeak NG, from nothing to a table of word error rates.
 #
 #   ./run.sh                                  # all stages, about ten minutes on two cores
-#   ./run.sh --stage 6 --set train.epochs=20  # train longer, decode and score again
+#   ./run.sh --stage 6 --set name=zipformer --set 'model.encoder={type: zipformer}'   # another encoder; decode and score it too
 #
 # Options of this recipe:
 #   --lang CODE         any language that eSpeak NG and num2words both know (default: en)
