@@ -8,7 +8,7 @@ Shape legend: asr/types.py; H attention heads, E channels of one head, R relativ
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,8 @@ from asr.types import EncoderOut
 
 class Conformer(nn.Module):
     class Config(BaseConfig):
+        """context: how many encoder frames to the left and right of itself a frame attends to in each layer; null for all."""
+
         type: Literal["conformer"] = "conformer"
         dim: int = Field(default=256, ge=4)
         layers: int = Field(default=12, ge=1)
@@ -30,6 +32,7 @@ class Conformer(nn.Module):
         feedforward: int = Field(default=1024, ge=1)
         kernel: int = Field(default=31, ge=1)
         positions: Literal["rotary", "relative"] = "rotary"
+        context: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
         norm: Literal["layer", "batch"] = "layer"
         dropout: float = Field(default=0.1, ge=0, lt=1)
         subsampling: ConvSubsampling.Config = ConvSubsampling.Config()
@@ -44,6 +47,7 @@ class Conformer(nn.Module):
         if config.kernel % 2 == 0:
             raise ValueError(f"conformer: kernel {config.kernel} must be odd")
         self.output_dim = config.dim
+        self.context = config.context
         self.frontend = ConvSubsampling(config.subsampling, feature_dim, config.dim)
         self.dropout = Dropout(config.dropout)
         self.positions = POSITIONS[config.positions](config.dim, config.dim // config.heads)
@@ -61,6 +65,10 @@ class Conformer(nn.Module):
         positions = self.positions(frames, x_BSD.dtype)
         # Later: a chunk mask (S, S) for streaming is one more condition on attended_BSK.
         attended_BSK = valid_BS.unsqueeze(1)
+        if self.context is not None:
+            frame_S = torch.arange(frames, device=x_BSD.device)
+            ahead_SK = frame_S - frame_S.unsqueeze(1)
+            attended_BSK = attended_BSK & (-self.context[0] <= ahead_SK) & (ahead_SK <= self.context[1])
         for layer in self.layers:
             x_BSD = layer(x_BSD, positions, attended_BSK, valid_BS)
         return EncoderOut(x_BSD, lens_B)

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from asr.config import Config as BaseConfig
 from asr.models.layers import Linear
 
+TYPICAL_MEAN, TYPICAL_STD = -7.0, 3.5
+"""Of log Mel energies of speech. Without the offset taken out, the first layers see little but the offset, and learn slowly."""
+
 
 class ConvSubsampling(nn.Module):
     """Two 3x3 convolutions with stride 2 in time and frequency, then a linear layer.
@@ -45,7 +48,8 @@ class ConvSubsampling(nn.Module):
         missing = self.min_frames - features_BTF.shape[1]
         if missing > 0:
             features_BTF = F.pad(features_BTF, (0, 0, 0, missing))
-        hidden_BCSF = F.silu(self.conv2(F.silu(self.conv1(features_BTF.unsqueeze(1)))))
+        scaled_BTF = (features_BTF - TYPICAL_MEAN) / TYPICAL_STD
+        hidden_BCSF = F.silu(self.conv2(F.silu(self.conv1(scaled_BTF.unsqueeze(1)))))
         return self.linear(hidden_BCSF.permute(0, 2, 1, 3).flatten(2)), self.frames_out(lens_B)
 
 

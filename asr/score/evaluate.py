@@ -17,6 +17,7 @@ from asr.score.bootstrap import Interval, compare, interval
 from asr.score.errors import Scored, score
 from asr.score.ledger import Row
 from asr.score.report import error_report, speaker_table
+from asr.source import source
 
 Over = Literal["utterances", "speakers"]
 """What the bootstrap resamples."""
@@ -82,7 +83,7 @@ def _baseline(name: str, found: dict[str, Result]) -> Result | None:
 def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path, command: str, over: Over) -> Row:
     header, words, characters = result.header, result.scored.words, result.scored.characters
     config = exp_dir / "config.yaml"
-    source, machine = provenance.source(), provenance.hardware()
+    tree, machine = source(), provenance.hardware()
     against = None
     if baseline is not None:
         comparison = compare(result.scored, baseline.scored, groups=resampling_groups(result.scored, over))
@@ -98,6 +99,6 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         settings=header.settings, scales=header.scales, tuned_on=header.tuned_on, against=against,
         checkpoint=header.checkpoint, training=provenance.training(exp_dir),
         decode_seconds=header.seconds, audio_seconds=header.audio_seconds,
-        commit=source.commit, dirty=source.dirty, hardware=asdict(machine),
+        commit=tree.commit, dirty=tree.dirty, hardware=asdict(machine),
         date=datetime.fromtimestamp(result.path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), command=command,
     )

@@ -1,10 +1,9 @@
-"""Where a result comes from: source tree, machine, training."""
+"""Where a result comes from: machine and training (the source tree: asr/source.py)."""
 from __future__ import annotations
 
 import json
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,10 @@ import torch
 
 
 @dataclass(frozen=True)
-class Source:
-    """commit: of the checkout this code runs from; dirty: whether its tracked files differ from it. None outside of a checkout."""
-
-    commit: str | None
-    dirty: bool | None
-
-
-@dataclass(frozen=True)
 class Hardware:
     cpu: str
     cores: int
     gpu: str | None
-
-
-def source() -> Source:
-    root = Path(__file__).resolve().parents[2]
-    try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        return Source(commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip()))
-    except (OSError, subprocess.SubprocessError):
-        return Source(None, None)
 
 
 def hardware() -> Hardware:
@@ -50,10 +32,6 @@ def training(exp_dir: Path) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError, ValueError):
         raise ValueError(f"{path}: not a JSON object; remove it, or run the training stage again to write it anew") from None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=20).stdout
 
 
 def _cpu_name() -> str:

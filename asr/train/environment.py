@@ -1,8 +1,5 @@
-"""The machine and the source tree a run happens on."""
+"""The machine a run happens on."""
 from __future__ import annotations
-
-import subprocess
-from pathlib import Path
 
 import torch
 
@@ -33,17 +30,3 @@ def check_amp(amp: str, device: torch.device) -> None:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-
-
-def source_version() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it) of the checkout this code runs from; None outside of one."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=20).stdout

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from asr.files import atomic_write
+from asr.source import source
 from asr.train.checkpoints import CheckpointStore, RunningSum
 from asr.train.clipping import CLIPPINGS
 from asr.train.config import TrainConfig
 from asr.train.distributed import Ranks
-from asr.train.environment import check_amp, choose_device, device_name, source_version
+from asr.train.environment import check_amp, choose_device, device_name
 from asr.train.optimizers import OPTIMIZERS
 from asr.train.problems import Problems
 from asr.train.progress import Progress
@@ -393,11 +394,11 @@ class Trainer:
     def _write_summary(self) -> None:
         if not self.ranks.main:
             return
-        commit, dirty = source_version()
+        tree = source()
         summary = {
             "steps": self.position.step, "epochs": self.position.epoch, "seconds": round(self.seconds, 1),
             "audio_hours": round(self.audio_seconds / 3600, 4), "parameters": sum(p.numel() for p in self.model.parameters()),
-            "device": device_name(self.device), "processes": self.ranks.size, "commit": commit, "dirty": dirty,
+            "device": device_name(self.device), "processes": self.ranks.size, "commit": tree.commit, "dirty": tree.dirty,
             "command": shlex.join(["asr", *sys.argv[1:]]), "seed": self.seed,
         }
         with atomic_write(self.exp_dir / "train_summary.json") as file:

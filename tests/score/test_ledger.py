@@ -13,6 +13,7 @@ from asr.hypotheses import Header, Utterance
 from asr.score import ledger, provenance
 from asr.score.evaluate import score_file, score_split
 from asr.score.results import results, terminal_table, write_results
+from asr.source import source
 
 REFERENCES = ["turn the volume up to fifty percent", "set a timer for fifteen minutes", "five times nine", "room three please"] * 5
 WORSE = [text.replace("fifty", "fifteen").replace("nine", "five") for text in REFERENCES]
@@ -159,6 +160,6 @@ def test_writers_at_the_same_time_lose_nothing(exp: Path, tmp_path: Path) -> Non
 
 
 def test_provenance_is_of_this_checkout() -> None:
-    source = provenance.source()
-    assert source.commit is None or len(source.commit) == 40
+    commit = source().commit
+    assert commit is None or len(commit) == 40
     assert provenance.hardware().cpu
