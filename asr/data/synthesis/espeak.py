@@ -9,8 +9,11 @@ import ctypes
 import functools
 import multiprocessing
 import signal
+import threading
 import traceback
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any, Callable, Iterator, Sequence, TypeVar, cast
 
 import numpy as np
@@ -104,11 +107,12 @@ def in_fresh_processes(function: Callable[..., R], tasks: Sequence[tuple[Any, ..
     try:
         while True:
             while len(running) < jobs and (task := next(waiting, None)) is not None:
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run_task, args=(sender, function, task))
-                process.start()
-                sender.close()
-                running[receiver] = process
+                with _interrupts_wait():
+                    receiver, sender = context.Pipe(duplex=False)
+                    process = context.Process(target=_run_task, args=(sender, function, task))
+                    process.start()
+                    sender.close()
+                    running[receiver] = process
             if not running:
                 return
             for ready in wait(list(running)):
@@ -117,6 +121,22 @@ def in_fresh_processes(function: Callable[..., R], tasks: Sequence[tuple[Any, ..
     finally:
         for process in running.values():
             process.join()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """An interrupt comes when the block has ended: Python swallows the exception of one that comes within a fork."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[tuple[int, FrameType | None]] = []
+    before: Any = signal.signal(signal.SIGINT, lambda *signal_and_frame: received.append(signal_and_frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if received and callable(before):
+        before(*received[0])
 
 
 def _run_task(sender: Connection, function: Callable[..., Any], task: tuple[Any, ...]) -> None:
