@@ -65,7 +65,7 @@ class SynthesisConfig(Config):
     lm_sentences: int = Field(20000, ge=0)
     seed: int = Field(0, ge=0)
     snr_db: tuple[float, float] = (10.0, 30.0)
-    rate: tuple[int, int] = (175, 230)
+    rate: tuple[int, int] = (120, 180)
     """Words per minute, range over speakers."""
     pitch: tuple[int, int] = (30, 70)
 
