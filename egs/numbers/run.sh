@@ -6,14 +6,14 @@
 #
 # Options of this recipe:
 #   --lang CODE         any language that eSpeak NG and num2words both know (default: en)
-#   --utterances N      training utterances to synthesise (default: 3000)
+#   --utterances N      training utterances to synthesise (default: 2500)
 #   --dev-utterances N, --test-utterances N, --speakers N, --lm-sentences N
 #                       other sizes of the corpus (default: 200, 350, 72, 20000)
 #   --corpus-dir DIR    where the corpus is written (default: corpus)
 set -euo pipefail
 
 lang=en
-utterances=3000
+utterances=2500
 dev_utterances=200
 test_utterances=350
 speakers=72
