@@ -6,17 +6,17 @@
 #
 # Options of this recipe:
 #   --lang CODE         any language that eSpeak NG and num2words both know (default: en)
-#   --utterances N      training utterances to synthesise (default: 2500)
+#   --utterances N      training utterances to synthesise (default: 4000)
 #   --dev-utterances N, --test-utterances N, --speakers N, --lm-sentences N
 #                       other sizes of the corpus (default: 200, 350, 72, 20000)
 #   --corpus-dir DIR    where the corpus is written (default: corpus)
 set -euo pipefail
 
 lang=en
-utterances=2500
+utterances=4000
 dev_utterances=200
 test_utterances=350
-speakers=72
+speakers=400
 lm_sentences=20000
 corpus_dir=corpus
 . "$(dirname "$0")/../../utils/setup.sh"
