@@ -8,7 +8,7 @@
 #   --lang CODE         any language that eSpeak NG and num2words both know (default: en)
 #   --utterances N      training utterances to synthesise (default: 4000)
 #   --dev-utterances N, --test-utterances N, --speakers N, --lm-sentences N
-#                       other sizes of the corpus (default: 200, 350, 72, 20000)
+#                       other sizes of the corpus (default: 200, 350, 400, 20000)
 #   --corpus-dir DIR    where the corpus is written (default: corpus)
 set -euo pipefail
 
