@@ -80,14 +80,15 @@ class Recipe:
         (tools / "sitecustomize.py").write_text(STOPPER)
         counter = tools / "counter"
         counter.unlink(missing_ok=True)
-        environment = {"PYTHONPATH": str(tools), "PYTHONDONTWRITEBYTECODE": "1", "WATCHED": str(self.directory), "COUNTER": str(counter),
+        environment = {"PYTHONPATH": str(tools), "WATCHED": str(self.directory), "COUNTER": str(counter),
                        "STOP_AT": str(change), "STOP_SIGNAL": str(int(how))}
         finished = self._run([*self._command, "--stage", str(stage), "--stop-stage", str(stage)], environment)
         return finished, counter.stat().st_size if counter.exists() else 0
 
     def _run(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         self.directory.mkdir(parents=True, exist_ok=True)
-        return subprocess.run(command, cwd=self.directory, env={**os.environ, "VENV": sys.prefix, "OMP_NUM_THREADS": "1", **environment},
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return subprocess.run(command, cwd=self.directory, env={**inherited, "VENV": sys.prefix, "OMP_NUM_THREADS": "1", **environment},
                               capture_output=True, text=True, start_new_session=True, preexec_fn=_heed_interrupts, timeout=250)
 
 

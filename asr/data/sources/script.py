@@ -1,7 +1,7 @@
 """A corpus that needs code of its own: a ``prepare.py`` beside the recipe."""
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 from typing import Any, Literal, Sequence
 
@@ -24,13 +24,11 @@ class Script:
 
     def read(self, corpus_dir: Path, splits: Sequence[str], work_dir: Path) -> dict[str, SourceSplit]:
         path = Path(self.config.file)
-        spec = importlib.util.spec_from_file_location(f"corpus_{path.stem}", path)
-        if not path.is_file() or spec is None or spec.loader is None:
+        if not path.is_file() or path.suffix != ".py":
             raise ValueError(f"corpus.source.file: {path.absolute()}: no such Python file; it is looked for from the working directory")
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, "prepare", None)):
+        prepare: Any = runpy.run_path(str(path)).get("prepare")  # unlike an import, it leaves no __pycache__ in the recipe
+        if not callable(prepare):
             raise ValueError(f"{path}: no function 'prepare(corpus_dir, out)'")
         work_dir.mkdir(parents=True, exist_ok=True)
-        made: dict[str, Any] = module.prepare(corpus_dir, work_dir)
+        made: dict[str, Any] = prepare(corpus_dir, work_dir)
         return {name: SourceSplit(read_cuts(Path(made[name]))) for name in chosen_splits(made, splits, str(path))}
