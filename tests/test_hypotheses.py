@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
 def test_an_error_while_writing_leaves_the_old_file(path: Path) -> None:
     def failing() -> object:
         yield UTTERANCES[0]
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     with pytest.raises(OSError, match="disk full"):
         write(path, HEADER, failing())  # type: ignore[arg-type]
