@@ -21,11 +21,13 @@ class Finished:
     changes: dict[int, int]
 
     @contextmanager
-    def again(self) -> Iterator[Recipe]:
-        """The same recipe with nothing done yet, in the same place, for paths are part of what a run leaves."""
+    def again(self, *kept: str) -> Iterator[Recipe]:
+        """The same recipe with nothing done yet but what is ``kept``, in the same place, for paths are part of what a run leaves."""
         directory = self.recipe.directory
         aside = directory.rename(directory.with_name("aside"))
         try:
+            for name in kept:
+                shutil.copytree(aside / name, directory / name)
             yield self.recipe
         finally:
             shutil.rmtree(directory, ignore_errors=True)
