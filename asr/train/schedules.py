@@ -1,6 +1,8 @@
 """Learning-rate schedules: pure functions of the position, so that there is nothing to save or restore.
 
-``factor(step, epoch)`` multiplies the optimizer's ``lr``; ``step`` counts optimizer steps done, ``epoch`` whole epochs done, both from 0.
+``factor(step, epoch, done)`` multiplies the optimizer's ``lr``; ``step`` counts optimizer steps done, ``epoch`` whole epochs done,
+both from 0; ``done`` is the fraction of the epochs (or of ``max_steps``, where that is nearer) that is done. Minutes do not count:
+every process must find the same rate.
 """
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ class Eden:
     def __init__(self, config: "Eden.Config") -> None:
         self.config = config
 
-    def factor(self, step: int, epoch: int) -> float:
+    def factor(self, step: int, epoch: int, done: float) -> float:
         config = self.config
         by_step = (1 + (step / config.decay_steps) ** 2) ** -0.25
         by_epoch = (1 + (epoch / config.decay_epochs) ** 2) ** -0.25
@@ -51,33 +53,29 @@ class Noam:
     def __init__(self, config: "Noam.Config") -> None:
         self.config = config
 
-    def factor(self, step: int, epoch: int) -> float:
+    def factor(self, step: int, epoch: int, done: float) -> float:
         warmup, now = self.config.warmup_steps, step + 1
         return min(now / warmup, math.sqrt(warmup / now))
 
 
 class Cosine:
-    """Linear warm-up, then half a cosine down to ``final`` at ``total_steps``: Loshchilov and Hutter 2017, one cycle."""
+    """A linear warm-up, and half a cosine from 1 to ``final`` at the end of training: Loshchilov and Hutter 2017, one cycle.
+
+    A finished run that is given more epochs goes on with a larger rate than it ended with.
+    """
 
     class Config(BaseConfig):
         type: Literal["cosine"] = "cosine"
-        total_steps: PositiveSteps
         warmup_steps: Steps = 1000
         final: float = Field(default=0.0, ge=0, le=1)
 
     def __init__(self, config: "Cosine.Config") -> None:
-        if config.warmup_steps >= config.total_steps:
-            raise ValueError(
-                f"train.schedule: warmup_steps ({config.warmup_steps}) must be less than total_steps ({config.total_steps})"
-            )
         self.config = config
 
-    def factor(self, step: int, epoch: int) -> float:
+    def factor(self, step: int, epoch: int, done: float) -> float:
         config = self.config
-        if step < config.warmup_steps:
-            return (step + 1) / config.warmup_steps
-        done = min(1.0, (step - config.warmup_steps) / (config.total_steps - config.warmup_steps))
-        return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done))
+        risen = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        return risen * (config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 class Constant:
@@ -90,7 +88,7 @@ class Constant:
     def __init__(self, config: "Constant.Config") -> None:
         self.config = config
 
-    def factor(self, step: int, epoch: int) -> float:
+    def factor(self, step: int, epoch: int, done: float) -> float:
         warmup = self.config.warmup_steps
         return min(1.0, (step + 1) / warmup) if warmup else 1.0
 

@@ -262,7 +262,8 @@ class Trainer:
         return self._seconds_before + time.monotonic() - self._started
 
     def _lr(self) -> float:
-        return self.config.optimizer.lr * self.schedule.factor(self.position.step, self.position.epoch) * self.lr_factor
+        position = self.position
+        return self.config.optimizer.lr * self.schedule.factor(position.step, position.epoch, self._done() or 0.0) * self.lr_factor
 
     def _out_of_time(self) -> bool:
         return self.config.max_minutes is not None and self.seconds >= 60 * self.config.max_minutes
@@ -274,17 +275,20 @@ class Trainer:
         config, position = self.config, self.position
         return position.epoch >= config.epochs or (config.max_steps is not None and position.step >= config.max_steps) or out_of_time
 
-    def _fraction(self) -> float | None:
-        """How much of the budget is used; None where the length of an epoch is not known yet and matters."""
+    def _done(self) -> float | None:
+        """How much of the epochs or steps is done; None where the length of an epoch is not known yet and matters."""
         config, position = self.config, self.position
         used = [position.step / config.max_steps] if config.max_steps else []
-        if config.max_minutes:
-            used.append(self.seconds / (60 * config.max_minutes))
         if self._epoch_length:
             used.append((position.epoch + position.batch / self._epoch_length) / config.epochs)
         elif position.batch == 0:
             used.append(position.epoch / config.epochs)
         return max(used, default=None)
+
+    def _fraction(self) -> float | None:
+        """How much of the budget is used, minutes too."""
+        used = [self._done(), self.seconds / (60 * self.config.max_minutes) if self.config.max_minutes else None]
+        return max((fraction for fraction in used if fraction is not None), default=None)
 
     def _eta(self) -> float | None:
         before, now = self._fraction_before, self._fraction()

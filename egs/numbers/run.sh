@@ -6,14 +6,14 @@
 #
 # Options of this recipe:
 #   --lang CODE         any language that eSpeak NG and num2words both know (default: en)
-#   --utterances N      training utterances to synthesise (default: 4000)
+#   --utterances N      training utterances to synthesise (default: 8000)
 #   --dev-utterances N, --test-utterances N, --speakers N, --lm-sentences N
 #                       other sizes of the corpus (default: 200, 350, 400, 20000)
 #   --corpus-dir DIR    where the corpus is written (default: corpus)
 set -euo pipefail
 
 lang=en
-utterances=4000
+utterances=8000
 dev_utterances=200
 test_utterances=350
 speakers=400

@@ -96,7 +96,7 @@ def test_every_optimizer_with_every_schedule(tmp_path, optimizer, schedule):
     trainer = tiny.trainer(tmp_path, epochs=1, optimizer={"type": optimizer}, schedule={"type": schedule})
     assert trainer.run(tiny.Loader) == "finished"
     rows = read_rows(tmp_path / "train.jsonl")
-    assert rows[-1]["lr"] == pytest.approx(trainer.config.optimizer.lr * trainer.schedule.factor(tiny.BATCHES - 1, 0))
+    assert rows[-1]["lr"] == pytest.approx(trainer.config.optimizer.lr * trainer.schedule.factor(tiny.BATCHES - 1, 0, 0.0))
 
 
 def test_several_losses_and_their_parts_are_logged(tmp_path):
