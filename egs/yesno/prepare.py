@@ -2,7 +2,7 @@
 
 The usual halves are the first and the last thirty names in order. So all of the first half but none of the second, save one
 recording, begin with NO, and a recogniser that hears only whole recordings learns the order of the words, whatever it hears. Hence
-the training recordings are also cut up at the pauses, and given with some of their words in other orders, with less silence around.
+the training recordings are also cut up at the pauses, and given with some of their words in other orders.
 """
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HOLD_OUT = 6
 """Recordings at the end of the first half that are for tuning, not for training."""
 COPIES = 16
 """Of each training recording, with its words in other orders."""
-SHORTEST_PAUSE = 0.1
-"""Seconds."""
+SHORTEST_PAUSE, SHORTEST_WORD = 0.1, 0.12
+"""Seconds; shorter sounds are clicks."""
 STEP = 0.01
 """Seconds between two measurements of loudness."""
 
@@ -48,29 +48,37 @@ def whole(recording: Recording, order: Sequence[int] = range(8)) -> MonoCut:
 
 
 def reordered(recording: Recording, out: Path) -> list[MonoCut]:
-    """Some of the recording's words in other orders, written into ``out``; nothing where the pauses are not clearly seven."""
+    """Some of the recording's words in other orders, written into ``out``; nothing where eight words are not clearly apart.
+
+    Before and after them comes a part of what is before and after all words, where there may be clicks.
+    """
     samples = recording.load_audio()[0]
-    edges = silences(samples, recording.sampling_rate)
-    if len(edges) != 9:
+    words = spoken(samples, recording.sampling_rate)
+    if len(words) != 8:
         return []
     rng = np.random.default_rng([*recording.id.encode()])
-    words = [samples[first:last] for first, last in pairwise(edges)]
+    around = [samples[: words[0].start], samples[words[-1].stop :]]
     cuts = []
     for copy in range(COPIES):
         order = rng.permutation(8)[: rng.integers(1, 9)].tolist()
-        lead_in = samples[int(edges[0] * rng.uniform()) : edges[0]]
-        tail = samples[edges[8] :][: int((len(samples) - edges[8]) * rng.uniform())]
+        before, after = (around[i] for i in rng.permutation(2))
+        parts = [before[int(len(before) * rng.uniform()) :], *(samples[words[i]] for i in order), after[: int(len(after) * rng.uniform())]]
         path = out / f"{recording.id}-{copy:02d}.wav"
-        soundfile.write(path, np.concatenate([lead_in, *(words[i] for i in order), tail]), recording.sampling_rate, subtype="PCM_16")
+        soundfile.write(path, np.concatenate(parts), recording.sampling_rate, subtype="PCM_16")
         cuts.append(whole(Recording.from_file(path), order))
     return cuts
 
 
-def silences(samples: np.ndarray, rate: int) -> list[int]:
-    """The middle samples of the silence before the first word, of the pauses between words, and of the silence after the last."""
+def spoken(samples: np.ndarray, rate: int) -> list[slice]:
+    """The samples of each word, with half of the pauses beside it."""
     size = int(STEP * rate)
     loudness = np.sqrt(np.mean(samples[: len(samples) // size * size].reshape(-1, size) ** 2, axis=1))
     loudness = np.convolve(loudness, np.full(5, 0.2), mode="same")
     loud = np.flatnonzero(loudness > 0.12 * np.percentile(loudness, 95))
-    pauses = [(before + after) / 2 for before, after in pairwise(loud) if after - before > SHORTEST_PAUSE / STEP]
-    return [int(edge * size) for edge in (loud[0] / 2, *pauses, (loud[-1] + len(loudness)) / 2)]
+    sounds = np.split(loud, np.flatnonzero(np.diff(loud) > SHORTEST_PAUSE / STEP) + 1)
+    ends = [np.array([0]), *sounds, np.array([len(loudness)])]
+    pauses = [(before[-1] + after[0]) / 2 for before, after in pairwise(ends)]
+    return [
+        slice(int(before * size), int(after * size))
+        for sound, (before, after) in zip(sounds, pairwise(pauses)) if len(sound) >= SHORTEST_WORD / STEP
+    ]
