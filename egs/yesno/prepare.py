@@ -20,6 +20,8 @@ COPIES = 16
 """Of each training recording, with its words in other orders."""
 SHORTEST_PAUSE, SHORTEST_WORD = 0.1, 0.12
 """Seconds; shorter sounds are clicks."""
+LONGEST_CLICK = 0.1
+"""Of a word with the pauses around it, which lasts about 0.6 seconds."""
 STEP = 0.01
 """Seconds between two measurements of loudness."""
 
@@ -50,7 +52,8 @@ def whole(recording: Recording, order: Sequence[int] = range(8)) -> MonoCut:
 def reordered(recording: Recording, out: Path) -> list[MonoCut]:
     """Some of the recording's words in other orders, written into ``out``; nothing where eight words are not clearly apart.
 
-    Before and after them comes a part of what is before and after all words, where there may be clicks.
+    Before and after them comes a part of what is before and after all words; every other copy begins and ends amid some sound, as
+    recordings do where someone else's word, or a click, is cut off.
     """
     samples = recording.load_audio()[0]
     words = spoken(samples, recording.sampling_rate)
@@ -63,10 +66,19 @@ def reordered(recording: Recording, out: Path) -> list[MonoCut]:
         order = rng.permutation(8)[: rng.integers(1, 9)].tolist()
         before, after = (around[i] for i in rng.permutation(2))
         parts = [before[int(len(before) * rng.uniform()) :], *(samples[words[i]] for i in order), after[: int(len(after) * rng.uniform())]]
+        if copy % 2:
+            parts = [fragment(samples[words[0]], rng), *parts, fragment(samples[words[-1]], rng)]
         path = out / f"{recording.id}-{copy:02d}.wav"
         soundfile.write(path, np.concatenate(parts), recording.sampling_rate, subtype="PCM_16")
         cuts.append(whole(Recording.from_file(path), order))
     return cuts
+
+
+def fragment(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Up to LONGEST_CLICK somewhere in the sound."""
+    length = int(len(sound) * LONGEST_CLICK * rng.uniform())
+    first = rng.integers(len(sound) - length)
+    return sound[first : first + length]
 
 
 def spoken(samples: np.ndarray, rate: int) -> list[slice]:
