@@ -39,7 +39,6 @@ setup(
         "numpy>=1.26",
         "pydantic>=2.7",
         "PyYAML>=6",
-        "safetensors>=0.4",
         "scipy>=1.11",
         "sentencepiece>=0.2",
         "six",

@@ -32,6 +32,18 @@ class Config(BaseModel):
             for key, value in values.items()
         }
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_default_types(cls, values: Any) -> Any:
+        """A section without ``type`` is of the default's type: ``optimizer.lr`` alone changes the rate of the default optimizer."""
+        if not isinstance(values, dict):
+            return values
+        defaults = {name: getattr(field.default, "type", None) for name, field in cls.model_fields.items() if field.discriminator}
+        return {
+            key: {"type": defaults[key], **value} if defaults.get(key) and isinstance(value, dict) and "type" not in value else value
+            for key, value in values.items()
+        }
+
 
 C = TypeVar("C", bound=Config)
 

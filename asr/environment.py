@@ -292,7 +292,6 @@ PARTS = (
     Part("sentencepiece", module("sentencepiece"), "BPE tokens", _ENV, required=True),
     Part("kaldialign", module("kaldialign"), "scoring", _ENV, required=True),
     Part("soundfile", _soundfile, "reading audio files", _ENV, required=True),
-    Part("safetensors", module("safetensors"), "checkpoints", _ENV, required=True),
     Part("tqdm", module("tqdm"), "progress bars", _ENV, required=True),
     Part("tensorboard", _tensorboard, "TensorBoard logs of training", _ENV),
     Part("matplotlib", module("matplotlib"), "plots", _ENV),

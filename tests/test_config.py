@@ -35,6 +35,7 @@ class Top(Config):
     model: one_of({"small": Small, "large": Large})  # type: ignore[valid-type]
     train: Inner = Inner()
     optional: Optional | None = Optional()
+    optimizer: one_of({"small": Small, "large": Large}) = Large.Config(layers=3)  # type: ignore[valid-type]
     losses: dict[str, one_of({"small": Small, "large": Large})] = {}  # type: ignore[valid-type]
 
 
@@ -55,6 +56,15 @@ def test_a_new_type_replaces_the_section_below(tmp_path: Path) -> None:
     write(tmp_path / "base.yaml", "name: base\nmodel: {type: large, layers: 2}\n")
     child = write(tmp_path / "child.yaml", "extends: base.yaml\nmodel: {type: small}\n")
     assert load_config(Top, child).model == Small.Config()
+
+
+def test_a_section_without_type_is_of_the_defaults_type(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "name: a\nmodel: {type: small}\n")
+    assert load_config(Top, path).optimizer == Large.Config(layers=3)
+    assert load_config(Top, path, ["optimizer.dropout=0.5"]).optimizer == Large.Config(dropout=0.5)
+    assert load_config(Top, path, ["optimizer.type=small"]).optimizer == Small.Config()
+    with pytest.raises(ValueError, match="model"):
+        load_config(Top, write(tmp_path / "b.yaml", "name: a\nmodel: {dim: 3}\n"))
 
 
 def test_null_removes_an_entry(tmp_path: Path) -> None:
