@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ from asr.files import atomic_dir, fingerprint
 from asr.losses import build_losses
 from asr.tokens import Tokenizer, load_tokenizer
 from asr.train import Trainer
+from asr.train.checkpoints import average_state
 from asr.train.distributed import Ranks
+from asr.train.initial import initialise
 from asr.train.step import seed_everything
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,10 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(layout.lang)
     seed_everything(config.seed)
     model = build_model(config, tokenizer)
+    if config.train.init_from:
+        other = Path(config.train.init_from)
+        initialise(model, average_state(other), symbols=tokenizer.symbols,
+                   state_symbols=load_tokenizer(other / "tokens").symbols, where=str(other))
     trainer = Trainer(config.train, model, build_losses(config.losses, model), layout.exp, seed=config.seed, resume=args.resume,
                       identity=identity(config, layout), ranks=ranks)
     if trainer.up_to_date:

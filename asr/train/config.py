@@ -17,6 +17,7 @@ class TrainConfig(Config):
 
     batches_per_step: micro-batches of one optimizer step, over all processes together: with 4, one process accumulates
         4, two accumulate 2 each, four take one each, and the training is the same.
+    init_from: directory of an experiment (exp/conformer) whose averaged weights this one starts from, as far as they fit.
     amp: autocast type. average_period: steps between two terms of the running average of the model.
     device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1". threads: of torch on the CPU; None leaves its default.
     max_bad_steps: after so many skipped steps in a row, training goes back to the last checkpoint with half the step size.
@@ -29,6 +30,7 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = Eden.Config()  # type: ignore[valid-type]
     batches: BatchConfig = BatchConfig()
     batches_per_step: int = Field(default=1, ge=1)
+    init_from: str | None = None
     amp: Literal["none", "bf16", "fp16"] = "none"
     average_period: int = Field(default=20, ge=1)
     checkpoints: CheckpointConfig = CheckpointConfig()

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # speechocean762: English sentences read by 250 native speakers of Mandarin, half of them children (OpenSLR 101).
 #
+# Training starts from the model of egs/numbers: run that first, or choose conf/scratch.yaml.
+#
 #   ./run.sh                                         # downloads the corpus (0.5 GB)
 #   ./run.sh --corpus-dir /path/to/speechocean762    # uses a copy that is already there
 #
