@@ -31,6 +31,11 @@ class Transducer(nn.Module):
         self.joiner = Joiner(config.joiner, self.encoder.output_dim, self.predictor.output_dim, vocab_size)
         self.ctc = None if config.ctc is None else CtcHead(config.ctc, self.encoder.output_dim, vocab_size)
 
+    @property
+    def durations(self) -> tuple[int, ...]:
+        """By how many frames a token or blank may advance; empty unless this is a token-and-duration transducer."""
+        return self.joiner.durations
+
     def on_step(self, step: int) -> None:
         """Tells the encoder the number of the training step, where it has values that change with it."""
         if hasattr(self.encoder, "set_step"):

@@ -32,6 +32,21 @@ def test_joiner_broadcasts_frames_against_predictions():
     torch.testing.assert_close(logits[1, 2, 3], one)
 
 
+def test_durations_stand_behind_the_tokens():
+    model = build(joiner={"dim": 12, "durations": [0, 1, 4]})
+    assert model.durations == (0, 1, 4) and build().durations == ()
+    logits = model.joiner(torch.randn(2, 5, 1, 12), torch.randn(2, 1, 3, 12))
+    tokens, durations = model.joiner.split(logits)
+    assert tokens.shape == (2, 5, 3, 7) and durations.shape == (2, 5, 3, 3)
+    torch.testing.assert_close(torch.cat([tokens, durations], dim=-1), logits)
+
+
+@pytest.mark.parametrize("durations", [[0], [1, 1], [2, 1], [-1, 1], [0, 33]], ids=str)
+def test_durations_that_make_no_sense(durations):
+    with pytest.raises(ValueError, match="joiner.durations"):
+        build(joiner={"durations": durations})
+
+
 def test_ctc_log_probs_are_normalised():
     model = build()
     log_probs = model.ctc_log_probs(model.encode(torch.randn(2, 50, 20), torch.tensor([50, 31])))
