@@ -9,11 +9,13 @@ from torch import nn
 from asr.config import one_of
 from asr.losses.ctc import Ctc
 from asr.losses.pruned_rnnt import PrunedRnnt
+from asr.losses.pruned_tdt import PrunedTdt
 from asr.losses.rnnt import Rnnt
+from asr.losses.tdt import Tdt
 from asr.models.transducer import Transducer
 from asr.types import EncoderOut, LossOut, Targets
 
-LOSSES: dict[str, Any] = {"rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "ctc": Ctc}
+LOSSES: dict[str, Any] = {"rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "tdt": Tdt, "pruned_tdt": PrunedTdt, "ctc": Ctc}
 LossConfig = one_of(LOSSES)
 
 

@@ -2,21 +2,20 @@
 
 Kuang et al., "Pruned RNN-T for fast, memory-efficient ASR training", Interspeech 2022. The logits are the sum of one part from
 the encoder ("am") and one from the predictor ("lm"), so that normalising them is a matrix product (section 3.1) and nothing of
-size B x S x U x V ever exists. Shape legend: asr/types.py; W is U + 1.
+size B x S x U x V ever exists. Shape legend: asr/types.py; W is U + 1, L the number of durations.
 """
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from asr.losses.arcs import Arcs
 from asr.types import BLANK
 
 
 def smoothed_arcs(
     am_BSV: Tensor, lm_BWV: Tensor, labels_BW: Tensor, valid_BW: Tensor, am_scale: float, lm_scale: float
-) -> Arcs:
-    """Arcs of the simple joiner, interpolated with those of each of its parts alone.
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, S, W) of blank and label by the simple joiner, interpolated with those of each of its parts alone.
 
     log p = (1 - am_scale - lm_scale) log p_simple + am_scale log p_am + lm_scale log p_lm (section 3.1, "smoothing"), where p_am
     sees, in place of the predictor, the average of all its distributions in the batch (those of padding excepted).
@@ -47,7 +46,19 @@ def smoothed_arcs(
             normalizer=(am_exp_BSV @ unigram_V).log().unsqueeze(2) + am_max_BS1,
         )
         blank_BSW, label_BSW = (total + part for total, part in zip((blank_BSW, label_BSW), am_only.scaled(am_scale)))
-    return Arcs(blank_BSW, label_BSW)
+    return blank_BSW, label_BSW
+
+
+def smoothed_durations(am_BSL: Tensor, lm_BWL: Tensor, valid_BW: Tensor, am_scale: float, lm_scale: float) -> Tensor:
+    """Log-probabilities (L, B, S, W) of durations, interpolated as those of tokens are in :func:`smoothed_arcs`."""
+    am_LBS1, lm_LB1W = am_BSL.permute(2, 0, 1).unsqueeze(3), lm_BWL.permute(2, 0, 1).unsqueeze(2)
+    duration_LBSW = (1.0 - am_scale - lm_scale) * (am_LBS1 + lm_LB1W).log_softmax(dim=0)
+    if lm_scale > 0.0:
+        duration_LBSW = duration_LBSW + lm_scale * lm_LB1W.log_softmax(dim=0)
+    if am_scale > 0.0:
+        average_L = lm_BWL.softmax(dim=2)[valid_BW].mean(dim=0)
+        duration_LBSW = duration_LBSW + am_scale * (am_LBS1 + average_L.log().view(-1, 1, 1, 1)).log_softmax(dim=0)
+    return duration_LBSW
 
 
 class _Part:
@@ -86,6 +97,19 @@ def pruning_window(
     first_BS = _reverse_cummin(first_BS)
     slack_BS = _reverse_cummin(step * frame_S - first_BS).clamp(min=0)
     return step * frame_S - slack_BS
+
+
+def reached_rows(label_posterior_BSW: Tensor) -> Tensor:
+    """The probability (B, S, W) that an alignment has emitted u tokens when it leaves frame s, or jumps over it.
+
+    Each token is emitted once, so the sum of its posteriors up to a frame is the probability that it is behind. In the regular
+    topology of RNN-T this is the posterior of blank, and may stand for it in :func:`pruning_window`.
+    """
+    behind_BSW = label_posterior_BSW.cumsum(dim=1)
+    reached_BSW = -behind_BSW
+    reached_BSW[:, :, 0] += 1.0
+    reached_BSW[:, :, 1:] += behind_BSW[:, :, :-1]
+    return reached_BSW
 
 
 def _reverse_cummin(x_BS: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from asr.config import Config as BaseConfig
 from asr.models.layers import Linear
 
 MAX_DURATION = 32
+"""Frames. Durations further apart than that are no use to a loss, and every possible one costs a step of its recursion."""
 
 
 class Joiner(nn.Module):
@@ -32,7 +33,7 @@ class Joiner(nn.Module):
         @classmethod
         def _durations_are_a_set_that_advances(cls, durations: tuple[int, ...]) -> tuple[int, ...]:
             if durations and (durations[0] < 0 or durations[-1] < 1 or any(a >= b for a, b in zip(durations, durations[1:]))):
-                raise ValueError("give frames to advance in increasing order, none negative and at least one positive, like [0, 1, 2, 3, 4]")
+                raise ValueError("give frames to advance in increasing order, none negative, one positive at least, like [0, 1, 2, 3, 4]")
             if durations and durations[-1] > MAX_DURATION:
                 raise ValueError(f"a token advances by at most {MAX_DURATION} frames")
             return durations

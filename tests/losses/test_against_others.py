@@ -9,7 +9,7 @@ from asr.losses.pruned_rnnt import PrunedRnnt
 from asr.losses.rnnt import Rnnt
 from tests.losses.batches import make_batch
 
-TOPOLOGIES = ["regular", "modified"]
+TOPOLOGIES = ["regular", "modified", "constrained"]
 CASES = [([14, 9, 12], [6, 3, 5]), ([14, 9, 12], [6, 0, 5]), ([20], [12]), ([30, 30], [7, 7])]
 
 
@@ -41,6 +41,18 @@ def test_pruned_rnnt_equals_k2(k2, model, topology, width, frame_lens, token_len
     for part in theirs.parts:
         torch.testing.assert_close(ours.parts[part], theirs.parts[part], rtol=1e-5, atol=1e-4)
     for one, other in zip(our_gradients, their_gradients):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_delay_penalty_equals_k2(k2, model, topology):
+    runs = []
+    for engine in ("torch", "k2"):
+        torch.manual_seed(3)
+        loss = PrunedRnnt(PrunedRnnt.Config(engine=engine, delay_penalty=0.1, topology=topology), model)
+        runs.append(loss_and_gradients(loss, model, [14, 9, 12], [6, 3, 5]))
+    torch.testing.assert_close(runs[0][0].parts, runs[1][0].parts, rtol=1e-5, atol=1e-4)
+    for one, other in zip(runs[0][1], runs[1][1]):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.losses.lattice import forward_backward
-from tests.losses.brute_force import log_prob
+from tests.losses.brute_force import log_prob, scores
 
-TOPOLOGIES = ["regular", "modified"]
+TOPOLOGIES = ["regular", "modified", "constrained"]
 
 
 def random_arcs(frame_lens, token_lens, padding=float("nan"), seed=0):
@@ -32,7 +32,9 @@ def check(frame_lens, token_lens, topology, seed=0):
         slow_blank, slow_label = (arcs[row].detach().clone().requires_grad_() for arcs in (blank, label))
         expected = log_prob(slow_blank, slow_label, frames, tokens, topology)
         torch.testing.assert_close(out.log_prob_B[row], expected)
-        posteriors = (out.blank_posterior_BSW[row], out.label_posterior_BSW[row])
+        label_posterior = out.label_posterior_BSW[row]
+        forced = label_posterior.roll(1, dims=1) if topology == "constrained" else torch.zeros_like(label_posterior)
+        posteriors = (out.blank_posterior_BSW[row] + forced, label_posterior)
         slow_gradients = [torch.zeros_like(slow_blank)] * 2
         if expected.isfinite() and expected.requires_grad:
             slow_gradients = torch.autograd.grad(expected, [slow_blank, slow_label], allow_unused=True)
@@ -74,6 +76,8 @@ def test_impossible_is_minus_infinity_with_zero_gradient():
     for gradient in torch.autograd.grad(out.log_prob_B.sum(), [blank, label]):
         assert gradient.isfinite().all()
         assert not gradient[0].any() and gradient[1].any()
+    best = forward_backward(blank, label, *lens, "modified", best=True)
+    assert best.log_prob_B[0] == float("-inf") and not best.label_posterior_BSW[0].any() and best.label_posterior_BSW[1].sum() == 3
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -88,10 +92,23 @@ def test_arcs_of_probability_zero(topology):
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_posteriors_of_a_frame_sum_to_one(topology):
-    """Each path takes exactly one blank per frame in the regular topology, and one arc per frame in the modified one."""
+    """Each path takes exactly one blank per frame in the regular topology, and one arc per frame in the others."""
     blank, label, *lens = random_arcs([30, 20], [7, 12])
     out = forward_backward(blank, label, *lens, topology)
-    per_frame = out.blank_posterior_BSW.sum(2) + (out.label_posterior_BSW.sum(2) if topology == "modified" else 0)
+    per_frame = out.blank_posterior_BSW.sum(2) + (0 if topology == "regular" else out.label_posterior_BSW.sum(2))
     torch.testing.assert_close(per_frame[0], torch.ones(30, dtype=torch.float64))
     torch.testing.assert_close(per_frame[1, :20], torch.ones(20, dtype=torch.float64))
     torch.testing.assert_close(out.label_posterior_BSW.sum((1, 2)), torch.tensor([7.0, 12.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_best_alignment_is_the_best_path(topology):
+    lens = [(4, 3), (3, 1), (4, 0), (1, 1)]
+    blank, label, *tensors = random_arcs([frames for frames, _ in lens], [tokens for _, tokens in lens])
+    out = forward_backward(blank, label, *tensors, topology, best=True)
+    for row, (frames, tokens) in enumerate(lens):
+        score, path = max(scores(blank[row], label[row], frames, tokens, topology), key=lambda found: found[0])
+        torch.testing.assert_close(out.log_prob_B[row], score)
+        assert out.label_posterior_BSW[row].nonzero().tolist() == sorted([s, u] for kind, s, u in path if kind == "label")
+    gradients = torch.autograd.grad(out.log_prob_B.sum(), [blank, label])
+    assert torch.equal(gradients[1], out.label_posterior_BSW)

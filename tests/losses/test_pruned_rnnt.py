@@ -41,12 +41,12 @@ def test_simple_arcs_are_the_softmax_of_the_sum(am_scale, lm_scale):
     torch.manual_seed(0)
     am, lm = 5 * torch.randn(2, 6, VOCAB, dtype=torch.float64), 5 * torch.randn(2, 4, VOCAB, dtype=torch.float64)
     labels, valid = torch.randint(1, VOCAB, (2, 4)), torch.tensor([[True] * 4, [True, True, False, False]])
-    arcs = smoothed_arcs(am, lm, labels, valid, am_scale, lm_scale)
+    blank, label = smoothed_arcs(am, lm, labels, valid, am_scale, lm_scale)
     unigram = lm.softmax(-1)[valid].mean(0).log()
     log_probs = (1 - am_scale - lm_scale) * (am.unsqueeze(2) + lm.unsqueeze(1)).log_softmax(-1)
     log_probs = log_probs + am_scale * (am + unigram).log_softmax(-1).unsqueeze(2) + lm_scale * lm.log_softmax(-1).unsqueeze(1)
-    torch.testing.assert_close(arcs.blank_BSW, log_probs[..., 0])
-    torch.testing.assert_close(arcs.label_BSW, log_probs.gather(-1, labels.view(2, 1, 4, 1).expand(2, 6, 4, 1)).squeeze(-1))
+    torch.testing.assert_close(blank, log_probs[..., 0])
+    torch.testing.assert_close(label, log_probs.gather(-1, labels.view(2, 1, 4, 1).expand(2, 6, 4, 1)).squeeze(-1))
 
 
 @given(
