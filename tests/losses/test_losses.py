@@ -7,7 +7,7 @@ from torch import nn
 
 from asr import fsa
 from asr.config import Config, validate
-from asr.losses import LossConfig, build_losses
+from asr.losses import LossConfig, arcs, build_losses
 from asr.models.transducer import Transducer
 from asr.types import EncoderOut, Targets
 from tests.losses.batches import make_batch
@@ -20,13 +20,30 @@ class Experiment(Config):
 ALL = [
     {"type": "rnnt"},
     {"type": "rnnt", "topology": "modified"},
+    {"type": "rnnt", "topology": "constrained", "delay_penalty": 0.01},
+    {"type": "rnnt", "alignments": "best"},
     {"type": "pruned_rnnt", "range": 3},
     {"type": "pruned_rnnt", "range": 3, "topology": "modified"},
+    {"type": "pruned_rnnt", "range": 3, "topology": "constrained", "delay_penalty": 0.01},
+    {"type": "tdt"},
+    {"type": "tdt", "alignments": "best"},
+    {"type": "pruned_tdt", "range": 3},
     {"type": "ctc"},
 ]
 if fsa.available():
     ALL.append({"type": "pruned_rnnt", "range": 3, "engine": "k2"})
 each_loss = pytest.mark.parametrize("values", ALL, ids=str)
+
+
+def is_tdt(values):
+    return values.get("type", "").endswith("tdt")
+
+
+@pytest.fixture
+def model(request, model, tdt_model):
+    """With durations where the test's loss needs them."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    return tdt_model if is_tdt(parameters.get("values", {})) else model
 
 
 def build(model, **losses):
@@ -37,10 +54,10 @@ def build(model, **losses):
 def gradients(total_B, encoder_out, modules):
     """Of the finite part of the loss, as the trainer takes them."""
     torch.where(total_B.isfinite(), total_B, torch.zeros_like(total_B)).sum().backward()
-    found = [encoder_out.frames_BSD.grad] + [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    found = [encoder_out.frames_BSD.grad] + [p.grad.clone() for module in modules for p in module.parameters() if p.grad is not None]
     for module in modules:
         module.zero_grad()
-    return [gradient.clone() for gradient in found]
+    return found
 
 
 @each_loss
@@ -71,7 +88,7 @@ def test_padding_reaches_neither_value_nor_gradient(model, values):
         torch.testing.assert_close(clean, dirty)
 
 
-@pytest.mark.parametrize("values", [v for v in ALL if v.get("topology") == "modified" or v["type"] == "ctc"], ids=str)
+@pytest.mark.parametrize("values", [v for v in ALL if "topology" in v or v["type"] == "ctc"], ids=str)
 def test_too_few_frames_are_infinite_and_leave_the_others_alone(model, values):
     losses = build(model, loss=values)
     encoder_out, targets = make_batch([12, 3, 8], [4, 5, 2])
@@ -82,8 +99,9 @@ def test_too_few_frames_are_infinite_and_leave_the_others_alone(model, values):
     assert not with_it[0][1].any() and with_it[0][0].any()
 
 
-def test_windows_too_narrow_for_the_transcript_are_infinite(model):
-    losses = build(model, loss={"type": "pruned_rnnt", "range": 3})
+@pytest.mark.parametrize("values", [{"type": "pruned_rnnt", "range": 3}, {"type": "pruned_tdt", "range": 3}], ids=str)
+def test_windows_too_narrow_for_the_transcript_are_infinite(model, values):
+    losses = build(model, loss=values)
     encoder_out, targets = make_batch([9, 2], [4, 6])
     total_B = losses(encoder_out, targets, model, step=0).total_B
     assert total_B[0].isfinite() and total_B[1] == float("inf")
@@ -111,7 +129,7 @@ def test_the_smallest_utterances(model, values, frame_lens, token_lens):
 def test_gradcheck_through_the_whole_loss(values):
     torch.manual_seed(0)
     config = {"encoder": {"type": "conformer", "dim": 16, "layers": 1, "heads": 2}, "predictor": {"type": "stateless", "dim": 4},
-              "joiner": {"dim": 3}}
+              "joiner": {"dim": 3, "durations": [0, 1, 2] if is_tdt(values) else []}}
     model = Transducer(validate(Transducer.Config, config, "test"), feature_dim=20, vocab_size=4).double()
     loss = build(model, loss=values).double()
     encoder_out, targets = make_batch([4, 3], [3, 2])
@@ -125,7 +143,7 @@ def test_gradcheck_through_the_whole_loss(values):
     assert torch.autograd.gradcheck(total, (frames, *parameters), fast_mode=True)
 
 
-@pytest.mark.parametrize("values", [v for v in ALL if v["type"] == "rnnt"], ids=str)
+@pytest.mark.parametrize("values", [v for v in ALL if v["type"] in ("rnnt", "tdt")], ids=str)
 def test_half_precision_logits_are_summed_in_float32(model, values):
     losses = build(model, loss=values)
     encoder_out, targets = make_batch([14, 9], [6, 3])
@@ -134,8 +152,7 @@ def test_half_precision_logits_are_summed_in_float32(model, values):
         rough = losses(encoder_out, targets, model, step=0).total_B
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.03, atol=0.1)
-    rough.sum().backward()
-    assert encoder_out.frames_BSD.grad.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients(rough, encoder_out, [model]))
 
 
 def test_losses_are_a_weighted_sum_with_parts(model):
@@ -160,14 +177,32 @@ def test_mistakes_in_the_config_are_explained(model):
         build(headless, loss={"type": "ctc"})
 
 
+@pytest.mark.parametrize("values", [{"type": "rnnt"}, {"type": "pruned_rnnt"}, {"type": "tdt"}, {"type": "pruned_tdt"}], ids=str)
+def test_a_loss_for_another_kind_of_model_names_the_key_to_set(values):
+    config = {**HEADLESS, "joiner": {"durations": [] if is_tdt(values) else [0, 1]}}
+    net = Transducer(Transducer.Config.model_validate(config), feature_dim=20, vocab_size=5)
+    with pytest.raises(ValueError, match=f"{values['type']} is for models with.* model.joiner.durations"):
+        build(net, loss=values)
+
+
+def test_pruned_tdt_wants_a_duration_of_one():
+    net = Transducer(Transducer.Config.model_validate({**HEADLESS, "joiner": {"durations": [0, 2]}}), feature_dim=20, vocab_size=5)
+    build(net, loss={"type": "tdt"})
+    with pytest.raises(ValueError, match="add 1 to model.joiner.durations"):
+        build(net, loss={"type": "pruned_tdt"})
+
+
 HEADLESS = {"encoder": {"type": "conformer", "dim": 8, "layers": 1, "heads": 2, "kernel": 3}, "predictor": {"type": "lstm", "dim": 4}}
 
 
-def test_training_lowers_every_loss(model):
+@pytest.mark.parametrize("durations", [[], [0, 1, 2, 3, 4], [1, 2]], ids=str)
+def test_training_lowers_every_loss(durations):
     """A few steps of gradient descent on one batch: the signs are right, through all parameters."""
     torch.manual_seed(0)
-    net = Transducer(Transducer.Config.model_validate({**HEADLESS, "ctc": {}}), feature_dim=20, vocab_size=9)
-    losses = build(net, rnnt={"type": "rnnt"}, pruned={"type": "pruned_rnnt"}, ctc={"type": "ctc"})
+    config = {**HEADLESS, "joiner": {"durations": durations}, "ctc": {}}
+    net = Transducer(Transducer.Config.model_validate(config), feature_dim=20, vocab_size=9)
+    types = ["tdt", "pruned_tdt"] if durations else ["rnnt", "pruned_rnnt", "ctc"]
+    losses = build(net, **{name: {"type": name} for name in types})
     features, lens_B = torch.randn(3, 60, 20), torch.tensor([60, 50, 40])
     targets = Targets.from_lists([[1, 2, 3], [4], [5, 5]])
     optimizer = torch.optim.Adam([*net.parameters(), *losses.parameters()], lr=1e-2)
@@ -179,6 +214,19 @@ def test_training_lowers_every_loss(model):
         optimizer.step()
         seen.append(out.parts)
     for name in seen[0]:
-        if name != "pruned":  # its own weights change during the warm-up
+        if not name.startswith("pruned") or name.endswith("simple"):  # the sum's own weights change during the warm-up
             assert seen[-1][name].mean() < 0.7 * seen[0][name].mean(), name
     assert isinstance(losses, nn.Module)
+
+
+@pytest.mark.parametrize("values", [{"type": "tdt"}, {"type": "rnnt"}], ids=str)
+def test_logits_in_pieces_change_nothing(model, values, monkeypatch):
+    runs = []
+    for at_once in (1 << 24, 100, 1):
+        monkeypatch.setattr(arcs, "LOGITS_AT_ONCE", at_once)
+        encoder_out, targets = make_batch([14, 9], [6, 3])
+        total_B = build(model, loss=values)(encoder_out, targets, model, step=0).total_B
+        runs.append([total_B.detach(), *gradients(total_B, encoder_out, [model])])
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run):
+            torch.testing.assert_close(one, other)
