@@ -96,6 +96,17 @@ def test_a_finished_run_is_up_to_date_and_another_config_is_refused(exp_dir, arg
     assert (exp_dir / "config.yaml").read_text() == before
 
 
+def test_a_token_and_duration_transducer_learns(arguments, tmp_path, capsys):
+    values = ["losses.rnnt=null", "losses.tdt={type: pruned_tdt}", "model.joiner.durations=[0, 1, 2, 3, 4]", "train.epochs=12",
+              "train.checkpoints.every_steps=50"]
+    settings = [argument for value in values for argument in ("--set", value)]
+    assert main([*arguments, str(tmp_path), *settings]) == 0
+    steps = [row["parts"]["tdt_simple"] for row in read_rows(tmp_path / "train.jsonl") if row["kind"] == "validation"]
+    assert len(steps) == 12 and steps[-1] < 0.8 * steps[0]
+    assert main([*arguments, str(tmp_path / "other"), "--set", "model.joiner.durations=[0, 1]"]) == 2
+    assert "rnnt is for models without durations" in capsys.readouterr().err
+
+
 def test_info_tells_it_and_draws_it(exp_dir, capsys):
     assert main(["info", str(exp_dir)]) == 0
     told = capsys.readouterr().out
