@@ -17,8 +17,8 @@ from asr.models.joiner import Joiner
 from asr.models.transducer import Transducer
 from asr.types import BLANK, EncoderOut, Targets
 
-LOGITS_AT_ONCE = 1 << 24
-"""How many logits may exist at a time where they are computed twice, which bounds the memory of a loss over the whole lattice."""
+LOGITS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
+"""How many logits may exist at a time where they are computed twice, by device: what fits a CPU's cache, and what occupies a GPU."""
 
 
 class Arcs(NamedTuple):
@@ -89,7 +89,7 @@ def window_arcs(
     encoder_NJ = joiner.project_encoder(encoder_out.frames_BSD[valid_BS])
     predictor_MJ = joiner.project_predictor(predictor_BWD).flatten(0, 1)
     inputs = encoder_NJ, utterance_N1 * rows + row_NR, next_tokens(targets)[utterance_N1, row_NR]
-    piece = max(1, LOGITS_AT_ONCE // (width * joiner.output_linear.out_features))
+    piece = max(1, LOGITS_AT_ONCE[first_BS.device.type] // (width * joiner.output_linear.out_features))
     if recompute and piece < len(encoder_NJ):
         pieces = zip(*(part.split(piece) for part in inputs))
         parts = [checkpoint(_node_arcs, joiner, predictor_MJ, *part, use_reentrant=False) for part in pieces]

@@ -43,13 +43,13 @@ def all_paths(lattice: Lattice) -> Paths:
     weights_AKBW, blank_strides, label_strides, *_ = lattice
     steps, blanks = weights_AKBW.shape[1], len(blank_strides)
     forward_KBW = _forward(lattice, best=False)
-    backward_KBW = _backward(lattice)
+    backward_KBW, above_KBW = _backward(lattice)
     log_prob_B = _last(forward_KBW, lattice)
     before_KBW = forward_KBW[:-1] - log_prob_B.masked_fill(log_prob_B == IMPOSSIBLE, 0.0).unsqueeze(1)
     for weights_KBW, stride in zip(weights_AKBW[:blanks], blank_strides):
-        weights_KBW.add_(before_KBW).add_(backward_KBW[stride : stride + steps, :, :-1]).exp_()
+        weights_KBW.add_(before_KBW).add_(backward_KBW[stride : stride + steps]).exp_()
     for weights_KBW, stride in zip(weights_AKBW[blanks:], label_strides):
-        weights_KBW.add_(before_KBW).add_(backward_KBW[stride : stride + steps, :, 1:]).exp_()
+        weights_KBW.add_(before_KBW).add_(above_KBW[stride : stride + steps]).exp_()
     return Paths(log_prob_B, weights_AKBW)
 
 
@@ -86,36 +86,48 @@ def _forward(lattice: Lattice, best: bool) -> Tensor:
     # Scores of the arcs that left the last few steps, in the row where they arrive; what left step k is in slot k modulo ring.
     ring = max(strides)
     sent = weights_AKBW.new_full((ring, arcs, batch, width), IMPOSSIBLE)
-    sent_BW = sent.flatten(0, 1)
+    sent_BW, sent_blanks, sent_labels = sent.flatten(0, 1), sent[:, :blanks].unbind(), sent[:, blanks:, :, 1:].unbind()
     arriving = torch.tensor([[(slot - stride) % ring * arcs + arc for arc, stride in enumerate(strides)] for slot in range(ring)])
-    arriving = arriving.to(weights_AKBW.device)
+    arriving_slots = arriving.to(weights_AKBW.device).unbind()
+    # Views taken before the loop: inside it they would cost as much as the arithmetic.
+    nodes, below_last = forward_KBW.unbind(), forward_KBW[:, :, :-1].unbind()
+    blank_weights, label_weights = weights_AKBW[:blanks].unbind(1), weights_AKBW[blanks:, :, :, :-1].unbind(1)
     for k in range(steps):
-        slot = sent[k % ring]
-        torch.add(forward_KBW[k], weights_AKBW[:blanks, k], out=slot[:blanks])
-        torch.add(forward_KBW[k, :, :-1], weights_AKBW[blanks:, k, :, :-1], out=slot[blanks:, :, 1:])
-        arriving_ABW = sent_BW.index_select(0, arriving[(k + 1) % ring])
+        torch.add(nodes[k], blank_weights[k], out=sent_blanks[k % ring])
+        torch.add(below_last[k], label_weights[k], out=sent_labels[k % ring])
+        arriving_ABW = sent_BW.index_select(0, arriving_slots[(k + 1) % ring])
         if best:
-            torch.amax(arriving_ABW, dim=0, out=forward_KBW[k + 1])
+            torch.amax(arriving_ABW, dim=0, out=nodes[k + 1])
         else:
-            torch.logsumexp(arriving_ABW, dim=0, out=forward_KBW[k + 1])
+            _log_sum_exp(arriving_ABW, out_BW=nodes[k + 1])
     return forward_KBW
 
 
 def _backward(lattice: Lattice) -> Tensor:
-    """Backward variables (more than K + 1, B, W + 1): of all paths from each node to the end, -inf beyond the lattice."""
+    """Backward variables (2, more than K + 1, B, W): of all paths from each node to the end, -inf beyond the lattice; and the same
+    of the node one row above, which is where labels lead."""
     weights_AKBW, blank_strides, label_strides, last_step_B, last_row_B = lattice
     arcs, steps, batch, width = weights_AKBW.shape
-    blanks, device = len(blank_strides), weights_AKBW.device
-    backward_KBW = weights_AKBW.new_full((steps + 1 + max(*blank_strides, *label_strides), batch, width + 1), IMPOSSIBLE)
+    blanks, strides, device = len(blank_strides), (*blank_strides, *label_strides), weights_AKBW.device
+    backward_KBW, above_KBW = both = weights_AKBW.new_full((2, steps + 1 + max(strides), batch, width), IMPOSSIBLE)
     backward_KBW[last_step_B, torch.arange(batch, device=device), last_row_B] = 0.0
-    blank_strides_A, label_strides_A = (torch.tensor(strides, device=device) for strides in (blank_strides, label_strides))
-    leaving_ABW = weights_AKBW.new_empty(arcs, batch, width)
+    above_KBW[:, :, :-1] = backward_KBW[:, :, 1:]
+    arrival_A = torch.tensor([stride + (arc >= blanks) * both.shape[1] for arc, stride in enumerate(strides)], device=device)
+    arrivals = (arrival_A + torch.arange(steps, device=device).unsqueeze(1)).unbind()
+    both_BW, nodes, above = both.flatten(0, 1), backward_KBW.unbind(), above_KBW[:, :, :-1].unbind()
+    nodes_above, weights, sum_BW = backward_KBW[:, :, 1:].unbind(), weights_AKBW.unbind(1), weights_AKBW.new_empty(batch, width)
     for k in range(steps - 1, -1, -1):
-        after_KBW, here_BW = backward_KBW[k:], backward_KBW[k, :, :-1]
-        torch.add(after_KBW.index_select(0, blank_strides_A)[:, :, :-1], weights_AKBW[:blanks, k], out=leaving_ABW[:blanks])
-        torch.add(after_KBW.index_select(0, label_strides_A)[:, :, 1:], weights_AKBW[blanks:, k], out=leaving_ABW[blanks:])
-        torch.maximum(torch.logsumexp(leaving_ABW, dim=0), here_BW, out=here_BW)
-    return backward_KBW
+        _log_sum_exp(both_BW.index_select(0, arrivals[k]).add_(weights[k]), out_BW=sum_BW)
+        torch.maximum(sum_BW, nodes[k], out=nodes[k])  # a path's last node has its 0 already, and no arc leaves it
+        above[k].copy_(nodes_above[k])
+    return both
+
+
+def _log_sum_exp(x_ABW: Tensor, out_BW: Tensor) -> None:
+    """``torch.logsumexp`` in half its time, for small tensors, which are lost."""
+    max_BW = x_ABW.amax(dim=0).clamp_(min=torch.finfo(x_ABW.dtype).min)  # so that -inf - max is no NaN
+    torch.sum(x_ABW.sub_(max_BW).exp_(), dim=0, out=out_BW)
+    out_BW.log_().add_(max_BW)
 
 
 def _last(forward_KBW: Tensor, lattice: Lattice) -> Tensor:
