@@ -31,7 +31,9 @@ from asr.train.step import seed_everything
 
 log = logging.getLogger(__name__)
 
-FREE = {"epochs", "max_steps", "max_minutes", "checkpoints", "validate_every", "log_interval", "device", "threads"}
+FREE = {
+    "epochs", "max_steps", "max_minutes", "activation_checkpointing", "checkpoints", "validate_every", "log_interval", "device", "threads",
+}
 """Keys of ``train`` that may change when a run is resumed, and those of its batches."""
 FREE_BATCHES = {"workers", "cache"}
 

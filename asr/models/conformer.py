@@ -1,41 +1,80 @@
 """Conformer encoder: Gulati et al., "Conformer: Convolution-augmented Transformer for Speech Recognition", Interspeech 2020.
 
+Without convolutions and with one feed-forward module per layer, it is the encoder of the Transformer-Transducer: Zhang et al.,
+"Transformer Transducer: A Streamable Speech Recognition Model with Transformer Encoders and RNN-T Loss", ICASSP 2020.
+
 Padding never reaches a valid frame: attention masks it, the convolution sees zeros in its place as it does beyond the
 ends of an utterance, and the norms are per frame (batch norm, an option, counts valid frames only in training).
 
-Shape legend: asr/types.py; H attention heads, E channels of one head, R relative positions (2S - 1), K keys (= S).
+Shape legend: asr/types.py; K keys of the attention (the P frames remembered of a stream, then the frames themselves).
 """
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.config import Config as BaseConfig
+from asr.models.checkpointing import Checkpointing
+from asr.models.chunks import ChunkConfig, visible, whole_chunks
 from asr.models.layers import Dropout, Linear
+from asr.models.memory import Memory
 from asr.models.subsampling import ConvSubsampling
+from asr.models.transformer import ATTENTIONS, POSITIONS, FeedForward, Positions
 from asr.types import EncoderOut
 
+_PUBLISHED: dict[str, Any] = {"kernel": 31, "positions": "relative", "norm": "batch"}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {**_PUBLISHED, "dim": 144, "layers": 16, "heads": 4, "feedforward": 576, "subsampling": {"channels": 144}},
+    "medium": {**_PUBLISHED, "dim": 256, "layers": 16, "heads": 4, "feedforward": 1024, "subsampling": {"channels": 256}},
+    "large": {**_PUBLISHED, "dim": 512, "layers": 17, "heads": 8, "feedforward": 2048, "subsampling": {"channels": 512}},
+}
+"""As published (Gulati et al. 2020, table 1), but for the kernel, which is 32 frames wide there and must be odd here."""
 
-class Conformer(nn.Module):
-    class Config(BaseConfig):
-        """context: how many encoder frames to the left and right of itself a frame attends to in each layer; null for all."""
+
+class Conformer(Checkpointing):
+    """A causal Conformer sees ``chunk_size`` frames at a time and ``left_frames`` before them, outside training as these attributes
+    say (initially the config's), in training as drawn anew for each batch."""
+
+    class Config(ChunkConfig):
+        """size: what is not given comes from the named size, where there is one.
+        kernel: frames of the depthwise convolution; 0 for no convolution.
+        macaron: half a feed-forward module before the attention and half of one at the end of a layer; else a whole one at the end.
+        context: how many encoder frames to the left and right of itself a frame attends to in each layer; null for all.
+        causal, chunk_sizes, left_frames ...: streaming, see :class:`ChunkConfig`; in encoder frames, which are 40 ms.
+            A convolution sees its frame's chunk and, of what lies before it, half a kernel.
+        """
 
         type: Literal["conformer"] = "conformer"
+        size: Literal["small", "medium", "large"] | None = None
         dim: int = Field(default=256, ge=4)
         layers: int = Field(default=12, ge=1)
         heads: int = Field(default=4, ge=1)
         feedforward: int = Field(default=1024, ge=1)
-        kernel: int = Field(default=31, ge=1)
-        positions: Literal["rotary", "relative"] = "rotary"
+        macaron: bool = True
+        kernel: int = Field(default=31, ge=0)
+        positions: Positions = "rotary"
         context: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
         norm: Literal["layer", "batch"] = "layer"
         dropout: float = Field(default=0.1, ge=0, lt=1)
         subsampling: ConvSubsampling.Config = ConvSubsampling.Config()
+        chunk_sizes: tuple[int, ...] = (8, 16, 32, -1)
+        left_frames: tuple[int, ...] = (32, 64, 128, -1)
+
+        @model_validator(mode="before")
+        @classmethod
+        def _complete(cls, values: Any) -> Any:
+            """Fills in what the size says, so that a dumped config holds every value."""
+            return {**SIZES.get(str(values.get("size")), {}), **values} if isinstance(values, dict) else values
+
+        @model_validator(mode="after")
+        def _check(self) -> "Conformer.Config":
+            if self.causal:
+                self.check_chunks(period=1)
+            return self
 
     subsampling = ConvSubsampling.factor
     min_frames = ConvSubsampling.min_frames
@@ -44,10 +83,12 @@ class Conformer(nn.Module):
         super().__init__()
         if config.dim % (2 * config.heads):
             raise ValueError(f"conformer: dim {config.dim} must be a multiple of twice the {config.heads} heads")
-        if config.kernel % 2 == 0:
-            raise ValueError(f"conformer: kernel {config.kernel} must be odd")
+        if config.kernel > 0 and config.kernel % 2 == 0:
+            raise ValueError(f"conformer: kernel {config.kernel} must be odd, or 0 for no convolution")
+        self.config = config
+        self.feature_dim = feature_dim
         self.output_dim = config.dim
-        self.context = config.context
+        self.chunk_size, self.left_frames = config.decode_chunk_size, config.decode_left_frames
         self.frontend = ConvSubsampling(config.subsampling, feature_dim, config.dim)
         self.dropout = Dropout(config.dropout)
         self.positions = POSITIONS[config.positions](config.dim, config.dim // config.heads)
@@ -58,20 +99,103 @@ class Conformer(nn.Module):
         return self.frontend.frames_out(lens_B)
 
     def forward(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
-        x_BSD, lens_B = self.frontend(features_BTF, lens_B)
+        x_BSD, lens_B = self.run(self.frontend, features_BTF, lens_B)
         x_BSD = self.dropout(x_BSD)
         frames = x_BSD.shape[1]
+        chunk, left = self._limits()
         valid_BS = torch.arange(frames, device=x_BSD.device) < lens_B.unsqueeze(1)
-        positions = self.positions(frames, x_BSD.dtype)
-        # Later: a chunk mask (S, S) for streaming is one more condition on attended_BSK.
-        attended_BSK = valid_BS.unsqueeze(1)
-        if self.context is not None:
-            frame_S = torch.arange(frames, device=x_BSD.device)
-            ahead_SK = frame_S - frame_S.unsqueeze(1)
-            attended_BSK = attended_BSK & (-self.context[0] <= ahead_SK) & (ahead_SK <= self.context[1])
+        positions = self.positions(frames, frames, x_BSD.dtype)
+        attended_BSK = self._within_context(valid_BS, frames)
+        if chunk != -1:
+            attended_BSK = attended_BSK & visible(frames, chunk, left, x_BSD.device)
         for layer in self.layers:
-            x_BSD = layer(x_BSD, positions, attended_BSK, valid_BS)
+            x_BSD = self.run(layer, x_BSD, positions, attended_BSK, valid_BS, chunk, None)
         return EncoderOut(x_BSD, lens_B)
+
+    def _limits(self) -> tuple[int, int]:
+        """Chunk size, and frames of left context; -1 for no limit."""
+        if not self.config.causal:
+            return -1, -1
+        chunk, left = self.config.draw() if self.training else (self.chunk_size, self.left_frames)
+        return chunk, whole_chunks(left, chunk)
+
+    def _within_context(self, valid_BK: Tensor, queries: int) -> Tensor:
+        """bool (B, Q or 1, K): which keys the last ``queries`` of them may attend to. valid_BK: which are frames of the utterance."""
+        if self.config.context is None:
+            return valid_BK.unsqueeze(1)
+        left, right = self.config.context
+        frame_K = torch.arange(valid_BK.shape[1], device=valid_BK.device)
+        ahead_QK = frame_K - frame_K[len(frame_K) - queries :].unsqueeze(1)
+        return valid_BK.unsqueeze(1) & (-left <= ahead_QK) & (ahead_QK <= right)
+
+    def start(self, streams: int, device: torch.device | str = "cpu") -> StreamState:
+        """The state before the first frame of so many streams."""
+        left = whole_chunks(self.left_frames, self.chunk_size)
+        if self.config.context is not None:
+            left = self.config.context[0] if left == -1 else min(left, self.config.context[0])
+        if not self.config.causal or self.chunk_size == -1 or left == -1:
+            raise ValueError("streaming needs 'causal: true', a decode_chunk_size other than -1, and decode_left_frames or a context")
+        widths = {"keys_values": (left, 2 * self.output_dim)}
+        if self.config.kernel:
+            widths["convolution"] = (self.config.kernel // 2, self.output_dim)
+        nothing_B = torch.zeros(streams, dtype=torch.int64, device=device)
+        return StreamState(
+            torch.zeros(streams, 0, self.feature_dim, device=device), nothing_B,
+            tuple({name: torch.zeros(streams, *shape, device=device) for name, shape in widths.items()} for _ in self.layers),
+            nothing_B,
+        )
+
+    def step(
+        self, features_BTF: Tensor, state: StreamState, final: bool = False, lens_B: Tensor | None = None
+    ) -> tuple[EncoderOut, StreamState]:
+        """Takes the next features of every stream, any number of them, and gives the encoder frames they complete.
+
+        final: these are the last ones, so that what waits for more is computed now. lens_B: int64 (B,), how many of the features are
+        a stream's own, by default all; a stream that has fewer than the batch holds has ended, and gets none from then on.
+        The frames of all calls together are those of :meth:`forward` on the whole utterance (evaluation, same chunk size).
+        """
+        given_B = torch.full_like(state.feature_lens_B, features_BTF.shape[1]) if lens_B is None else lens_B
+        features_BTF = torch.cat((state.features_BTF, features_BTF), dim=1)
+        feature_lens_B, layers, frames_B = state.feature_lens_B + given_B, state.layers, state.frames_B
+        used = self.chunk_size * self.subsampling  # of the features that a chunk needs; the rest also belong to the next
+        needed = used - self.subsampling + self.min_frames
+        outputs = []
+        while features_BTF.shape[1] >= (self.min_frames if final else needed):
+            x_BQD, lens_B = self.frontend(features_BTF[:, :needed], feature_lens_B.clamp(max=needed))
+            x_BQD, layers = self._step_chunk(x_BQD, lens_B, layers, frames_B)
+            outputs.append(x_BQD)
+            features_BTF, feature_lens_B, frames_B = features_BTF[:, used:], (feature_lens_B - used).clamp(min=0), frames_B + lens_B
+        frames_BSD = torch.cat(outputs, dim=1) if outputs else features_BTF.new_zeros(len(features_BTF), 0, self.output_dim)
+        return EncoderOut(frames_BSD, frames_B - state.frames_B), StreamState(features_BTF, feature_lens_B, layers, frames_B)
+
+    def _step_chunk(
+        self, x_BQD: Tensor, lens_B: Tensor, layers: tuple[dict[str, Tensor], ...], frames_B: Tensor
+    ) -> tuple[Tensor, tuple[dict[str, Tensor], ...]]:
+        """Takes a chunk, the last of an utterance maybe a shorter one, through the layers. lens_B: its frames within the utterance."""
+        chunk, past = x_BQD.shape[1], layers[0]["keys_values"].shape[1]
+        frame_K = torch.arange(-past, chunk, device=x_BQD.device)
+        valid_BK = (frame_K >= -frames_B.unsqueeze(1)) & (frame_K < lens_B.unsqueeze(1))
+        attended_BQK = self._within_context(valid_BK, chunk)
+        positions = self.positions(chunk, past + chunk, x_BQD.dtype)
+        memories = [Memory(remembered) for remembered in layers]
+        for layer, memory in zip(self.layers, memories):
+            x_BQD = layer(x_BQD, positions, attended_BQK, valid_BK[:, past:], chunk, memory)
+        return x_BQD, tuple(memory.following for memory in memories)
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that a batch of streams remembers between two calls of :meth:`Conformer.step`; one row per stream everywhere.
+
+    features_BTF: features not used up yet, feature_lens_B: int64 (B,), how many of them are the stream's own.
+    layers: for each layer, its left context by name, (B, P, ...) each.
+    frames_B: int64 (B,), encoder frames so far.
+    """
+
+    features_BTF: Tensor
+    feature_lens_B: Tensor
+    layers: tuple[dict[str, Tensor], ...]
+    frames_B: Tensor
 
 
 class ConformerLayer(nn.Module):
@@ -79,34 +203,31 @@ class ConformerLayer(nn.Module):
 
     def __init__(self, config: Conformer.Config) -> None:
         super().__init__()
-        self.feedforward1 = FeedForward(config)
-        self.attention = ATTENTIONS[config.positions](config)
-        self.convolution = Convolution(config)
-        self.feedforward2 = FeedForward(config)
+        self.feedforward1 = FeedForward(config.dim, config.feedforward, config.dropout) if config.macaron else None
+        self.attention = ATTENTIONS[config.positions](config.dim, config.heads, config.dropout)
+        self.convolution = Convolution(config) if config.kernel else None
+        self.feedforward2 = FeedForward(config.dim, config.feedforward, config.dropout)
         self.norm = nn.LayerNorm(config.dim)
 
-    def forward(self, x_BSD: Tensor, positions: Tensor, attended_BSK: Tensor, valid_BS: Tensor) -> Tensor:
-        x_BSD = x_BSD.add(self.feedforward1(x_BSD), alpha=0.5)
-        x_BSD = x_BSD + self.attention(x_BSD, positions, attended_BSK)
-        x_BSD = x_BSD + self.convolution(x_BSD, valid_BS)
-        x_BSD = x_BSD.add(self.feedforward2(x_BSD), alpha=0.5)
+    def forward(
+        self, x_BSD: Tensor, positions: Tensor, attended_BSK: Tensor, valid_BS: Tensor, chunk: int, memory: Memory | None
+    ) -> Tensor:
+        """chunk: frames that a convolution may look at together; -1 for the whole utterance. memory: of a stream."""
+        if self.feedforward1 is not None:
+            x_BSD = x_BSD.add(self.feedforward1(x_BSD), alpha=0.5)
+        x_BSD = x_BSD + self.attention(x_BSD, positions, attended_BSK, memory)
+        if self.convolution is not None:
+            x_BSD = x_BSD + self.convolution(x_BSD, valid_BS, chunk, memory)
+        x_BSD = x_BSD.add(self.feedforward2(x_BSD), alpha=1.0 if self.feedforward1 is None else 0.5)
         return self.norm(x_BSD)
 
 
-class FeedForward(nn.Sequential):
-    def __init__(self, config: Conformer.Config) -> None:
-        super().__init__(
-            nn.LayerNorm(config.dim),
-            Linear(config.dim, config.feedforward),
-            nn.SiLU(),
-            Dropout(config.dropout),
-            Linear(config.feedforward, config.dim),
-            Dropout(config.dropout),
-        )
-
-
 class Convolution(nn.Module):
-    """Pointwise convolution with GLU, depthwise convolution, norm, swish, pointwise convolution (figure 2)."""
+    """Pointwise convolution with GLU, depthwise convolution, norm, swish, pointwise convolution (figure 2).
+
+    In chunks, the depthwise convolution sees zeros beyond the end of its chunk: Li et al., "Dynamic chunk convolution for unified
+    streaming and non-streaming Conformer ASR", ICASSP 2023. So its weights are those of the convolution over whole utterances.
+    """
 
     def __init__(self, config: Conformer.Config) -> None:
         super().__init__()
@@ -117,11 +238,20 @@ class Convolution(nn.Module):
         self.contract = Linear(config.dim, config.dim)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x_BSD: Tensor, valid_BS: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, valid_BS: Tensor, chunk: int, memory: Memory | None) -> Tensor:
         x_BSD = F.glu(self.expand(self.norm_in(x_BSD)), dim=-1).masked_fill(~valid_BS.unsqueeze(-1), 0.0)
-        x_BSD = self.depthwise(x_BSD.transpose(1, 2)).transpose(1, 2)
+        x_BSD = self.depthwise(x_BSD.transpose(1, 2)).transpose(1, 2) if chunk == -1 else self._in_chunks(x_BSD, chunk, memory)
         x_BSD = self.norm(x_BSD, valid_BS) if isinstance(self.norm, MaskedBatchNorm) else self.norm(x_BSD)
         return self.dropout(self.contract(F.silu(x_BSD)))
+
+    def _in_chunks(self, x_BSD: Tensor, chunk: int, memory: Memory | None) -> Tensor:
+        batch, frames, dim = x_BSD.shape
+        half = self.depthwise.kernel_size[0] // 2
+        after_past_BSD = F.pad(x_BSD, (0, 0, half, 0)) if memory is None else memory.join("convolution", x_BSD)
+        windows_BCDS = F.pad(after_past_BSD, (0, 0, 0, -frames % chunk)).unfold(1, half + chunk, chunk)
+        windows_NDS = F.pad(windows_BCDS.flatten(0, 1), (0, half))
+        out_NDS = F.conv1d(windows_NDS, self.depthwise.weight, self.depthwise.bias, groups=dim)
+        return out_NDS.transpose(1, 2).reshape(batch, -1, dim)[:, :frames]
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
@@ -132,99 +262,3 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         frames_ND = x_BSD[valid_BS]
         out_BSD[valid_BS] = super().forward(frames_ND) if len(frames_ND) else frames_ND
         return out_BSD
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; how positions enter the scores is the subclasses' part."""
-
-    def __init__(self, config: Conformer.Config) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.norm = nn.LayerNorm(config.dim)
-        self.query_key_value = Linear(config.dim, 3 * config.dim)
-        self.output = Linear(config.dim, config.dim)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x_BSD: Tensor, positions: Tensor, attended_BSK: Tensor) -> Tensor:
-        batch, frames, dim = x_BSD.shape
-        split_3BHSE = self.query_key_value(self.norm(x_BSD)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query_BHSE, key_BHSE, value_BHSE = split_3BHSE.unbind(0)
-        scores_BHSK = self.scores(query_BHSE / math.sqrt(dim // self.heads), key_BHSE, positions)
-        # The lowest finite number, not -inf: an utterance without frames must give something finite.
-        lowest = torch.finfo(scores_BHSK.dtype).min
-        weights_BHSK = scores_BHSK.masked_fill(~attended_BSK.unsqueeze(1), lowest).softmax(dim=-1)
-        mixed_BSD = (self.dropout(weights_BHSK) @ value_BHSE).transpose(1, 2).reshape(batch, frames, dim)
-        return self.dropout(self.output(mixed_BSD))
-
-    def scores(self, query_BHSE: Tensor, key_BHSE: Tensor, positions: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-class RotaryAttention(Attention):
-    """Queries and keys are rotated by their position, so that scores depend on the difference.
-
-    Su et al., "RoFormer", 2021, eq. 34, in the half-split layout.
-    """
-
-    def scores(self, query_BHSE: Tensor, key_BHSE: Tensor, positions: Tensor) -> Tensor:
-        return _rotate(query_BHSE, positions) @ _rotate(key_BHSE, positions).transpose(-2, -1)
-
-
-class RotaryPositions(nn.Module):
-    frequency_E: Tensor
-
-    def __init__(self, dim: int, head_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("frequency_E", 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim), persistent=False)
-
-    def forward(self, frames: int, dtype: torch.dtype) -> Tensor:
-        """(2, S, E): cosines and sines of the angle of each pair of channels at each frame."""
-        angle_SE = torch.outer(torch.arange(frames, device=self.frequency_E.device), self.frequency_E).repeat(1, 2)
-        return torch.stack([angle_SE.cos(), angle_SE.sin()]).to(dtype)
-
-
-def _rotate(x_BHSE: Tensor, positions_2SE: Tensor) -> Tensor:
-    first, second = x_BHSE.chunk(2, dim=-1)
-    return x_BHSE * positions_2SE[0] + torch.cat([-second, first], dim=-1) * positions_2SE[1]
-
-
-class RelativeAttention(Attention):
-    """Scores from content and from the distance between frames: Dai et al., "Transformer-XL", 2019, section 3.3."""
-
-    def __init__(self, config: Conformer.Config) -> None:
-        super().__init__(config)
-        self.distance = Linear(config.dim, config.dim, bias=False)
-        self.content_bias_HE = nn.Parameter(torch.zeros(config.heads, config.dim // config.heads))
-        self.distance_bias_HE = nn.Parameter(torch.zeros(config.heads, config.dim // config.heads))
-
-    def scores(self, query_BHSE: Tensor, key_BHSE: Tensor, positions: Tensor) -> Tensor:
-        scale = 1 / math.sqrt(query_BHSE.shape[-1])  # the query comes scaled, so the biases must be, too
-        distance_HRE = self.distance(positions).view(len(positions), self.heads, -1).transpose(0, 1)
-        content_BHSK = (query_BHSE + self.content_bias_HE.unsqueeze(1) * scale) @ key_BHSE.transpose(-2, -1)
-        distance_BHSR = (query_BHSE + self.distance_bias_HE.unsqueeze(1) * scale) @ distance_HRE.transpose(-2, -1)
-        return content_BHSK + _to_absolute(distance_BHSR)
-
-
-class RelativePositions(nn.Module):
-    frequency_D: Tensor
-
-    def __init__(self, dim: int, head_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("frequency_D", 10000.0 ** (-torch.arange(0, dim, 2) / dim), persistent=False)
-
-    def forward(self, frames: int, dtype: torch.dtype) -> Tensor:
-        """(R, D): sinusoids of the distances S - 1 ... -(S - 1) from key to query."""
-        distance_R = torch.arange(frames - 1, -frames, -1, device=self.frequency_D.device)
-        angle_RD = torch.outer(distance_R, self.frequency_D)
-        return torch.cat([angle_RD.sin(), angle_RD.cos()], dim=-1).to(dtype)
-
-
-def _to_absolute(scores_BHSR: Tensor) -> Tensor:
-    """(B, H, S, 2S - 1) by distance S - 1 ... -(S - 1) to (B, H, S, S) by key: out[s, k] = scores[s, S - 1 - s + k]."""
-    batch, heads, frames, _ = scores_BHSR.shape
-    padded = F.pad(scores_BHSR, (1, 0)).view(batch, heads, 2 * frames, frames)
-    return padded[:, :, 1:].reshape(batch, heads, frames, 2 * frames - 1)[..., :frames]
-
-
-POSITIONS: dict[str, Any] = {"rotary": RotaryPositions, "relative": RelativePositions}
-ATTENTIONS: dict[str, Any] = {"rotary": RotaryAttention, "relative": RelativeAttention}

@@ -3,6 +3,8 @@
     subsampling: int, output_dim: int, min_frames: int      frames per encoder frame; channels; the shortest input
     frames_out(lens_B) -> lens_B                            encoder frames of so many feature frames
     set_step(step)                                          optional: told the training step, for scheduled values
+    start(streams, device) -> state                         optional: streaming; the state has one row per stream
+    step(features_BTF, state, final, lens_B) -> (EncoderOut, state)
 """
 from __future__ import annotations
 

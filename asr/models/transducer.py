@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
+from asr.models.checkpointing import Checkpointing
 from asr.models.ctc import CtcHead
 from asr.models.encoders import ENCODERS, EncoderConfig
 from asr.models.joiner import Joiner
@@ -40,6 +41,14 @@ class Transducer(nn.Module):
         """Tells the encoder the number of the training step, where it has values that change with it."""
         if hasattr(self.encoder, "set_step"):
             self.encoder.set_step(step)
+
+    def checkpoint_activations(self) -> None:
+        """From now on the encoder computes its activations again in the backward pass instead of keeping them."""
+        modules = [module for module in self.encoder.modules() if isinstance(module, Checkpointing)]
+        if not modules:
+            raise ValueError("this encoder has no activation checkpointing: set train.activation_checkpointing to false")
+        for module in modules:
+            module.activation_checkpointing = True
 
     def encode(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
         return self.encoder(features_BTF, lens_B)

@@ -19,6 +19,8 @@ class TrainConfig(Config):
         4, two accumulate 2 each, four take one each, and the training is the same.
     init_from: directory of an experiment (exp/conformer) whose averaged weights this one starts from, as far as they fit.
     amp: autocast type. average_period: steps between two terms of the running average of the model.
+    activation_checkpointing: the encoder computes its activations again in the backward pass instead of keeping them, which gives
+        the same gradients with much less memory and more time.
     device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1". threads: of torch on the CPU; None leaves its default.
     max_bad_steps: after so many skipped steps in a row, training goes back to the last checkpoint with half the step size.
     """
@@ -32,6 +34,7 @@ class TrainConfig(Config):
     batches_per_step: int = Field(default=1, ge=1)
     init_from: str | None = None
     amp: Literal["none", "bf16", "fp16"] = "none"
+    activation_checkpointing: bool = False
     average_period: int = Field(default=20, ge=1)
     checkpoints: CheckpointConfig = CheckpointConfig()
     validate_every: int = Field(default=1, ge=1, description="epochs between validations")

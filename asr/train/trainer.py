@@ -78,6 +78,8 @@ class Trainer:
         self.device = choose_device(config.device, self.ranks)
         check_amp(config.amp, self.device)
         self.model, self.losses = model.to(self.device), losses.to(self.device)
+        if config.activation_checkpointing:
+            self.model.checkpoint_activations()
         parameters = [p for p in [*self.model.parameters(), *self.losses.parameters()] if p.requires_grad]
         self.optimizer: Any = OPTIMIZERS[config.optimizer.type](config.optimizer, parameters)
         self.schedule: Any = SCHEDULES[config.schedule.type](config.schedule)

@@ -23,7 +23,7 @@ def slow_greedy(model, frames_SD, max_symbols: int, blank_penalty: float):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("predictor", ["stateless", "lstm"])
+@pytest.mark.parametrize("predictor", ["stateless", "lstm", "transformer"])
 @pytest.mark.parametrize("max_symbols, blank_penalty", [(1, 0.0), (3, 0.0), (2, 1.5)])
 def test_equals_frame_by_frame(predictor, max_symbols, blank_penalty):
     model, encoder_out = random_model(2, predictor), random_encoder_out(lens=(9, 40, 1, 16, 23, 8))

@@ -26,7 +26,7 @@ def slow_beam(model, frames_SD, beam: int, blank_penalty: float = 0.0, reward: f
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("predictor, context", [("stateless", 2), ("lstm", 1)])
+@pytest.mark.parametrize("predictor, context", [("stateless", 2), ("lstm", 1), ("transformer", 1)])
 @pytest.mark.parametrize("beam, blank_penalty, reward", [(1, 0.0, 0.0), (4, 0.0, 0.0), (6, 0.7, 0.0), (4, 0.0, 0.4)])
 def test_equals_a_dictionary_of_token_tuples(predictor, context, beam, blank_penalty, reward):
     model, encoder_out = random_model(2, predictor), random_encoder_out()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.models.predictors import PREDICTORS, LstmPredictor, StatelessPredictor, concatenate, select
+from asr.models.predictors import PREDICTORS, LstmPredictor, StatelessPredictor, TransformerPredictor, concatenate, select
 
 VOCAB = 11
 CONFIGS = [
@@ -15,6 +15,10 @@ CONFIGS = [
     StatelessPredictor.Config(dim=12, context_size=4),
     LstmPredictor.Config(dim=6),
     LstmPredictor.Config(dim=6, layers=2, dropout=0.5),
+    TransformerPredictor.Config(dim=8, layers=1, heads=2, feedforward=12, context=1),
+    TransformerPredictor.Config(dim=8, heads=2, feedforward=12, context=3),
+    TransformerPredictor.Config(dim=8, heads=2, feedforward=12, context=4, positions="relative"),
+    TransformerPredictor.Config(dim=8, heads=2, feedforward=12, context=20),
 ]
 
 
@@ -66,6 +70,23 @@ def test_stateless_sees_exactly_its_context():
     same, different = predictor(torch.tensor([[1, 5, 6]]))[0, 3], predictor(torch.tensor([[2, 5, 6]]))[0, 3]
     torch.testing.assert_close(same, different)
     assert not torch.allclose(same, predictor(torch.tensor([[1, 4, 6]]))[0, 3])
+
+
+@pytest.mark.parametrize("positions", ["rotary", "relative"])
+def test_a_transformer_sees_its_context_and_no_more(positions):
+    predictor = build(TransformerPredictor.Config(dim=8, layers=2, heads=2, feedforward=12, context=3, positions=positions))
+    tokens_BU = torch.randint(1, VOCAB, (1, 9))
+    for changed in range(9):
+        others = tokens_BU.clone()
+        others[0, changed] = tokens_BU[0, changed] % (VOCAB - 1) + 1
+        differs = (predictor(others) - predictor(tokens_BU)).abs().amax(2)[0] > 1e-6
+        seeing = [changed < row <= changed + 5 for row in range(10)]  # 2 layers of 2 tokens back, and the token itself
+        assert differs.tolist() == seeing
+
+
+def test_a_transformer_of_impossible_shape_is_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        build(TransformerPredictor.Config(dim=10, heads=2))
 
 
 def test_stateless_reproduces_the_published_outputs():

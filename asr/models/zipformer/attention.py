@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from asr.models.memory import Memory, join
 from asr.models.zipformer.activations import scaled_linear
 from asr.models.zipformer.dense import autocast_dtype, linear
 from asr.models.zipformer.gradients import Balancer, Whiten
-from asr.models.zipformer.memory import Memory, join
 from asr.models.zipformer.schedule import Schedule, chance
 
 MASKED = -1000.0

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from asr.config import Config
+from asr.models.chunks import ChunkConfig
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
 stateless transducer of dimension 512; tiny: 2.4 M with the ten digits and dimension 128."""
 
 
-class ZipformerConfig(Config):
+class ZipformerConfig(ChunkConfig):
     """One value per stack in the tuples. Whatever is not given comes from the named size.
 
     layers: of each stack. dims: channels. unmasked_dims: channels that feature dropout never touches. feed_forward: hidden
@@ -37,9 +37,7 @@ class ZipformerConfig(Config):
     kernels: width of the depthwise convolutions, odd. downsampling: of each stack, relative to 50 Hz.
     query_head_dim, value_head_dim, pos_head_dim: channels of each attention head. pos_dim: of the position encoding.
     frontend_channels: of the three convolutions.
-    causal: whether the model can stream. chunk_sizes, left_frames: at 50 Hz; training draws from them anew at each step;
-        -1 stands for the whole utterance, and for unlimited left context.
-    decode_chunk_size, decode_left_frames: what evaluation and streaming use; by default the first of each.
+    causal, chunk_sizes, left_frames, decode_chunk_size, decode_left_frames: streaming, see :class:`ChunkConfig`; in frames at 50 Hz.
     warmup_steps: training steps over which the stacks, one after the other, cease to be skipped half of the time.
     """
 
@@ -57,25 +55,15 @@ class ZipformerConfig(Config):
     pos_head_dim: int = 4
     pos_dim: int = 48
     frontend_channels: tuple[int, int, int] = (8, 32, 128)
-    causal: bool = False
     chunk_sizes: tuple[int, ...] = (16, 32, 64, -1)
     left_frames: tuple[int, ...] = (64, 128, 256, -1)
-    decode_chunk_size: int = -1
-    decode_left_frames: int = -1
     warmup_steps: int = 4000
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
         """Fills in what the size says, so that a dumped config holds every value."""
-        if not isinstance(values, dict):
-            return values
-        values = {**SIZES.get(values.get("size", "tiny"), {}), **values}
-        for name, choices in (("decode_chunk_size", "chunk_sizes"), ("decode_left_frames", "left_frames")):
-            given = values.get(choices, cls.model_fields[choices].default)
-            if name not in values and given:
-                values[name] = given[0]
-        return values
+        return {**SIZES.get(str(values.get("size", "tiny")), {}), **values} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _check(self) -> "ZipformerConfig":
@@ -90,16 +78,5 @@ class ZipformerConfig(Config):
         if any(dim % 4 for dim in self.dims) or self.pos_dim % 2:
             raise ValueError(f"dims must be multiples of 4 and pos_dim of 2, got {self.dims} and {self.pos_dim}")
         if self.causal:
-            self._check_chunks()
+            self.check_chunks(period=max(2, *self.downsampling))
         return self
-
-    def _check_chunks(self) -> None:
-        if not self.chunk_sizes or not self.left_frames:
-            raise ValueError("a causal Zipformer needs chunk_sizes and left_frames")
-        period = max(2, *self.downsampling)
-        for size in {*self.chunk_sizes, self.decode_chunk_size}:
-            if size != -1 and (size <= 0 or size % period):
-                raise ValueError(f"chunk size {size} must be -1 or a positive multiple of {period}")
-        for left in {*self.left_frames, self.decode_left_frames}:
-            if left != -1 and left < 0:
-                raise ValueError(f"left frames {left} must be -1 or at least 0")

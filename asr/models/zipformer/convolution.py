@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.models.memory import Memory
 from asr.models.zipformer.activations import SWOOSH_R, scaled_linear, swoosh_linear
 from asr.models.zipformer.dense import linear
 from asr.models.zipformer.depthwise import depthwise_1d
 from asr.models.zipformer.gradients import Balancer, Whiten
-from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import Schedule
 
 

@@ -5,18 +5,20 @@ Letters beyond asr/types.py: C frames of a chunk, L frames of left context.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.models.checkpointing import Checkpointing
+from asr.models.chunks import visible, whole_chunks
+from asr.models.memory import Memory
 from asr.models.zipformer import frontend
 from asr.models.zipformer.attention import relative_positions
 from asr.models.zipformer.config import ZipformerConfig
 from asr.models.zipformer.frontend import Frontend
 from asr.models.zipformer.layer import Bypass, Frames, Layer
-from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import Schedule
 from asr.types import EncoderOut
 
@@ -50,7 +52,7 @@ class Downsample(nn.Module):
         return out.scatter(1, group_B1.unsqueeze(-1).expand(-1, -1, dim), tail)
 
 
-class Stack(nn.Module):
+class Stack(Checkpointing):
     """Layers at one frame rate, with down- and upsampling and a bypass around them where the rate is lower."""
 
     def __init__(self, config: ZipformerConfig, index: int) -> None:
@@ -79,7 +81,7 @@ class Stack(nn.Module):
         x = x_BTD if self.downsample is None else self.downsample(x_BTD, lens_B)
         x = x if features_B1D is None else x * features_B1D
         for index, layer in enumerate(self.layers):
-            x = layer(x, frames, None if memories is None else memories[index], step)
+            x = self.run(layer, x, frames, None if memories is None else memories[index], step)
             x = x if features_B1D is None else x * features_B1D
         if self.bypass is None:
             return x
@@ -89,20 +91,22 @@ class Stack(nn.Module):
 
 @dataclass(frozen=True)
 class StreamState:
-    """All that a batch of streams remembers between two calls of :meth:`Zipformer.step`.
+    """All that a batch of streams remembers between two calls of :meth:`Zipformer.step`; one row per stream everywhere.
 
-    features_BTF: features not used up yet. frontend_BLQC: left context of the ConvNeXt layer.
+    features_BTF: features not used up yet, feature_lens_B: int64 (B,), how many of them are the stream's own.
+    frontend_BLQC: left context of the ConvNeXt layer.
     layers: for each layer, stack by stack, its left context by name, (B, L, D) each.
     frames_B: int64 (B,), frames at 50 Hz that have been through the stacks.
     """
 
     features_BTF: Tensor
+    feature_lens_B: Tensor
     frontend_BLQC: Tensor
     layers: tuple[dict[str, Tensor], ...]
     frames_B: Tensor
 
 
-class Zipformer(nn.Module):
+class Zipformer(Checkpointing):
     """Features at 100 Hz to frames at 25 Hz; the width is that of the widest stack.
 
     Training needs to know the step (:meth:`set_step`), on which dropout, layer skipping and limits of activations depend.
@@ -143,24 +147,20 @@ class Zipformer(nn.Module):
         lens_B = lens_B.to(features_BTF.device)
         embedded_B = frontend.frames_out(lens_B)
         ragged = shortest != longest
-        x = self.frontend(features_BTF[:, :longest], embedded_B if ragged else None, step)
+        x = self.run(self.frontend, features_BTF[:, :longest], embedded_B if ragged else None, step)
         time = x.shape[1]
         x = F.pad(x, (0, 0, 0, -time % self.period))
-        chunk, left = self._draw_chunk()
+        chunk, left = self._limits()
         frames = self._frames(x.shape[1], embedded_B, ragged or x.shape[1] != time, chunk, left, step)
         out = self._through_stacks(x, frames, embedded_B, None, step)
         return EncoderOut(out[:, : (time + 1) // 2], (embedded_B + 1) // 2)
 
-    def _draw_chunk(self) -> tuple[int, int]:
-        """Chunk size and left context in frames; -1 for no limit. The left context is a whole number of chunks, at least one."""
-        config = self.config
-        if not config.causal:
+    def _limits(self) -> tuple[int, int]:
+        """Chunk size and left context in frames; -1 for no limit."""
+        if not self.config.causal:
             return -1, -1
-        chunk, left = self.chunk_size, self.left_frames
-        if self.training:
-            chunk = config.chunk_sizes[int(torch.randint(len(config.chunk_sizes), ()))]
-            left = config.left_frames[int(torch.randint(len(config.left_frames), ()))]
-        return (-1, -1) if chunk == -1 else (chunk, left if left == -1 else max(1, left // chunk) * chunk)
+        chunk, left = self.config.draw() if self.training else (self.chunk_size, self.left_frames)
+        return chunk, whole_chunks(left, chunk)
 
     def _frames(
         self, time: int, lens_B: Tensor, padded: bool, chunk: int, left: int, step: int | None
@@ -174,9 +174,7 @@ class Zipformer(nn.Module):
             pad_BT = t >= rate_lens_B.unsqueeze(1) if padded else None
             mask = None if pad_BT is None else pad_BT.unsqueeze(1)
             if chunk != -1:
-                distance = t // (chunk // factor)
-                distance = distance.unsqueeze(1) - distance
-                hidden = distance < 0 if left == -1 else (distance < 0) | (distance > left // chunk)
+                hidden = ~visible(count, chunk // factor, left if left == -1 else left // factor, lens_B.device)
                 mask = hidden if mask is None else mask | hidden
             positions = self._positions(count, count, step, lens_B.device)
             frames[factor] = Frames(rate_lens_B, pad_BT, mask, None if chunk == -1 else chunk // factor, positions)
@@ -222,7 +220,7 @@ class Zipformer(nn.Module):
         chunk, left = self.chunk_size, self.left_frames
         if not config.causal or chunk == -1 or left == -1:
             raise ValueError("streaming needs 'causal: true' and a decode_chunk_size and decode_left_frames other than -1")
-        left = max(1, left // chunk) * chunk
+        left = whole_chunks(left, chunk)
         layers = []
         for stack, dim, heads, kernel in zip(self.stacks, config.dims, config.heads, config.kernels):
             past = left // stack.factor
@@ -235,44 +233,57 @@ class Zipformer(nn.Module):
                 layers.append({name: torch.zeros(streams, *shape, device=device) for name, shape in widths.items()})
         image = torch.zeros(streams, frontend.CONTEXT, self.frontend.bands, config.frontend_channels[-1], device=device)
         features = torch.zeros(streams, 0, self.feature_dim, device=device)
-        return StreamState(features, image, tuple(layers), torch.zeros(streams, dtype=torch.int64, device=device))
+        nothing_B = torch.zeros(streams, dtype=torch.int64, device=device)
+        return StreamState(features, nothing_B, image, tuple(layers), nothing_B)
 
-    def step(self, features_BTF: Tensor, state: StreamState, final: bool = False) -> tuple[EncoderOut, StreamState]:
+    def step(
+        self, features_BTF: Tensor, state: StreamState, final: bool = False, lens_B: Tensor | None = None
+    ) -> tuple[EncoderOut, StreamState]:
         """Takes the next features of every stream, any number of them, and gives the encoder frames they complete.
 
-        final: these are the last ones, so that what waits for more is computed now. The frames of all calls together are
-        those of :meth:`forward` on the whole utterance (evaluation, same chunk size).
+        final: these are the last ones, so that what waits for more is computed now. lens_B: int64 (B,), how many of the features are
+        a stream's own, by default all; a stream that has fewer than the batch holds has ended, and gets none from then on.
+        The frames of all calls together are those of :meth:`forward` on the whole utterance (evaluation, same chunk size).
         """
+        given_B = torch.full_like(state.feature_lens_B, features_BTF.shape[1]) if lens_B is None else lens_B
         features = torch.cat((state.features_BTF, features_BTF), dim=1)
-        chunk, outputs = self.chunk_size, []
-        while features.shape[1] >= 2 * (chunk + frontend.CONTEXT) + 7:
-            x, state = self._embed_chunk(features[:, : 2 * (chunk + frontend.CONTEXT) + 7 + 1], state, future=True)
-            features = features[:, 2 * chunk :]
-            out, state = self._step_chunk(x, state)
+        state = replace(state, features_BTF=features, feature_lens_B=state.feature_lens_B + given_B)
+        chunk, outputs, before_B = self.chunk_size, [], state.frames_B
+        needed = 2 * (chunk + frontend.CONTEXT) + 7
+        while state.features_BTF.shape[1] >= needed:
+            x, lens_B, state = self._embed_chunk(state.features_BTF[:, : needed + 1], state, future=True)
+            out, state = self._step_chunk(x, lens_B.clamp(max=chunk), state)
             outputs.append(out)
-        if final and frontend.frames_out(features.shape[1]) > 0:
-            x, state = self._embed_chunk(features, state, future=False)
+            state = replace(
+                state, features_BTF=state.features_BTF[:, 2 * chunk :], feature_lens_B=(state.feature_lens_B - 2 * chunk).clamp(min=0)
+            )
+        if final and frontend.frames_out(state.features_BTF.shape[1]) > 0:
+            x, lens_B, state = self._embed_chunk(state.features_BTF, state, future=False)
             for piece in x.split(chunk, dim=1):
-                out, state = self._step_chunk(piece, state)
+                out, state = self._step_chunk(piece, lens_B.clamp(max=chunk), state)
                 outputs.append(out)
-            features = features[:, :0]
-        state = StreamState(features, state.frontend_BLQC, state.layers, state.frames_B)
+                lens_B = (lens_B - chunk).clamp(min=0)
+            state = replace(state, features_BTF=state.features_BTF[:, :0], feature_lens_B=torch.zeros_like(lens_B))
         frames = torch.cat(outputs, dim=1) if outputs else features.new_zeros(features.shape[0], 0, self.output_dim)
-        return EncoderOut(frames, torch.full_like(state.frames_B, frames.shape[1])), state
+        return EncoderOut(frames, (state.frames_B + 1) // 2 - (before_B + 1) // 2), state
 
-    def _embed_chunk(self, features: Tensor, state: StreamState, future: bool) -> tuple[Tensor, StreamState]:
+    def _embed_chunk(self, features: Tensor, state: StreamState, future: bool) -> tuple[Tensor, Tensor, StreamState]:
+        """Embeddings, how many of them are each stream's own (B,), counting those of the ``future``, and the state after them."""
+        lens_B = frontend.frames_out(state.feature_lens_B).clamp(min=0)
         image = self.frontend.embed(features, None)
+        pad_BS = torch.arange(image.shape[1], device=image.device) >= lens_B.unsqueeze(1)
+        image = image.masked_fill(pad_BS[:, :, None, None], 0.0)
         used = image.shape[1] - (frontend.CONTEXT if future else 0)
         past = torch.cat((state.frontend_BLQC, image[:, :used]), dim=1)[:, -frontend.CONTEXT :]
         x = self.frontend.project(self.frontend.convnext(image, state.frontend_BLQC, future, None), None)
-        return x, StreamState(state.features_BTF, past, state.layers, state.frames_B)
+        return x, lens_B, replace(state, frontend_BLQC=past)
 
-    def _step_chunk(self, x_BTD: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
-        """x_BTD: at most a chunk of embeddings."""
+    def _step_chunk(self, x_BTD: Tensor, lens_B: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """x_BTD: at most a chunk of embeddings. lens_B: how many of them are each stream's own."""
         time, chunk = x_BTD.shape[1], self.chunk_size
         x = F.pad(x_BTD, (0, 0, 0, chunk - time))
-        lens_B = torch.full_like(state.frames_B, time)
-        left = max(1, self.left_frames // chunk) * chunk
+        padded = bool((lens_B < chunk).any())
+        left = whole_chunks(self.left_frames, chunk)
         frames = {}
         for factor in set(self.config.downsampling):
             past, count = left // factor, chunk // factor
@@ -280,12 +291,11 @@ class Zipformer(nn.Module):
             t = torch.arange(-past, count, device=x.device)
             known_B1 = (state.frames_B // factor).unsqueeze(1)
             mask = ((t < -known_B1) | (t >= rate_lens_B.unsqueeze(1))).unsqueeze(1)
-            pad_BT = t[past:] >= rate_lens_B.unsqueeze(1) if time < chunk else None
+            pad_BT = t[past:] >= rate_lens_B.unsqueeze(1) if padded else None
             frames[factor] = Frames(rate_lens_B, pad_BT, mask, count, self._positions(count, past + count, None, x.device))
         memories = [Memory(past) for past in state.layers]
-        out = self._through_stacks(x, frames, lens_B, memories, None)[:, : (time + 1) // 2]
-        layers = tuple(memory.following for memory in memories)
-        return out, StreamState(state.features_BTF, state.frontend_BLQC, layers, state.frames_B + time)
+        out = self._through_stacks(x, frames, lens_B.clamp(min=1), memories, None)[:, : (time + 1) // 2]
+        return out, replace(state, layers=tuple(memory.following for memory in memories), frames_B=state.frames_B + lens_B)
 
 
 def _with_channels(x_BTD: Tensor, dim: int) -> Tensor:

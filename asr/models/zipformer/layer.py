@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from asr.models.memory import Memory
 from asr.models.zipformer.activations import SWOOSH_L, BiasNorm, scaled_linear, swoosh_linear
 from asr.models.zipformer.attention import AttentionWeights, NonlinearAttention, SelfAttention
 from asr.models.zipformer.convolution import ConvModule
 from asr.models.zipformer.dense import linear
 from asr.models.zipformer.gradients import Balancer, Whiten, limit
-from asr.models.zipformer.memory import Memory
 from asr.models.zipformer.schedule import DROPOUT, Schedule, Value, at
 
 

@@ -12,6 +12,7 @@ from asr.models.predictors import StatelessPredictor
 from asr.models.transducer import Transducer
 from asr.models.zipformer import Zipformer
 from asr.models.zipformer.encoder import Downsample
+from tests.models.streaming import assert_streams_as_a_whole
 
 SMALL: dict[str, Any] = {
     "layers": (1, 2, 1), "dims": (16, 24, 20), "unmasked_dims": (12, 16, 16), "feed_forward": (24, 32, 24), "heads": (2, 2, 2),
@@ -90,21 +91,12 @@ def test_batched_equals_alone(values: dict[str, Any]) -> None:
             )
 
 
-@pytest.mark.parametrize(("chunk", "left"), [(8, 16), (16, 16), (16, 40)])
-@pytest.mark.parametrize("frames", [9, 50, 131])
-def test_streaming_equals_the_chunked_mask_forward(chunk: int, left: int, frames: int) -> None:
+@pytest.mark.parametrize(("chunk", "left", "piece"), [(8, 16, 11), (16, 16, 50), (16, 40, 7)])
+@pytest.mark.parametrize("lens", [[9, 9], [50, 50], [131, 131], [131, 9, 60, 30, 129, 43]], ids=str)
+def test_streaming_equals_the_chunked_mask_forward(chunk: int, left: int, piece: int, lens: list[int]) -> None:
     encoder = encoder_of(**CAUSAL).eval()
     encoder.chunk_size, encoder.left_frames = chunk, left
-    features = torch.randn(2, frames, 20) * 3
-    with torch.no_grad():
-        whole = encoder(features, torch.full((2,), frames))
-        state, pieces = encoder.start(2), []
-        for part in features.split(11, dim=1):
-            out, state = encoder.step(part, state)
-            pieces.append(out.frames_BSD)
-        out, state = encoder.step(features[:, :0], state, final=True)
-        pieces.append(out.frames_BSD)
-    torch.testing.assert_close(torch.cat(pieces, dim=1), whole.frames_BSD, rtol=1e-4, atol=1e-4)
+    assert_streams_as_a_whole(encoder, torch.randn(len(lens), max(lens), 20) * 3, torch.tensor(lens), piece)
 
 
 def test_a_causal_model_does_not_see_the_future() -> None:
