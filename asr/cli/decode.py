@@ -64,7 +64,7 @@ def load_recogniser(config: Any, layout: Any, device: str) -> Recogniser:
     weights = f"{config.decode.average} average of {epochs} epochs, {digest[:12]}"
     return Recogniser(
         model=model.to(device).eval(), tokenizer=tokenizer, lang=Lang(layout.lang) if layout.lang.is_dir() else None,
-        frame_shift=config.features.frame_shift, checkpoint=weights, digest=digest,
+        frame_shift=config.features.frame_shift, checkpoint=weights, digest=fingerprint(digest, config.model.model_dump(mode="json")),
     )
 
 

@@ -33,7 +33,7 @@ class Recogniser:
     """What decodes: a model in eval mode on its device, and what its results mean.
 
     lang: the language directory (``asr.lang.Lang``), or None. frame_shift: seconds per feature frame.
-    checkpoint: which weights, in words. digest: of the weights, see :func:`digest_of`.
+    checkpoint: which weights, in words. digest: of the weights, see :func:`digest_of`, and of the model's config.
     """
 
     model: Any

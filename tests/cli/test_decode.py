@@ -160,6 +160,8 @@ def test_what_is_done_is_kept_until_something_it_depends_on_changes(root):
     assert (greedy.stat().st_mtime_ns, ctc.stat().st_mtime_ns) == before
     assert decode("--splits", "dev", "--searches", "greedy", "ctc", "--set", "decode.searches.greedy.blank_penalty=0.5") == 0
     assert greedy.stat().st_mtime_ns > before[0] and ctc.stat().st_mtime_ns == before[1]
+    assert decode("--splits", "dev", "--searches", "ctc", "--set", "model.encoder.context=[1, 1]") == 0
+    assert ctc.stat().st_mtime_ns > before[1]
 
 
 def test_tuning_again_with_nothing_changed_is_kept(root):
