@@ -43,6 +43,8 @@ class FastBeam:
             return () if self.graph == "trivial" else (f"{self.graph}.pt", "words.txt")
 
     def __init__(self, config: "FastBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
+        if model.joiner.durations:
+            raise Unavailable("fast beam search knows no durations: search this token-and-duration model by greedy or modified_beam")
         if not fsa.available():
             raise Unavailable("fast beam search needs k2, which is not installed here")
         if not isinstance(model.predictor, StatelessPredictor):

@@ -1,94 +1,105 @@
 """Greedy search of a transducer, all utterances at once.
 
-Each utterance is at a frame of its own. One step looks at the next ``WINDOW`` frames of all of them with the tokens they
-have, and goes to the first that is not blank: as many steps as the longest utterance has tokens and windows of blanks,
-not as it has frames. The idea is label looping, Bataev et al., "Label-looping: highly efficient decoding for transducers", 2024.
-Shape legend: asr/types.py; J is the joiner's dimension, W the window.
+Each utterance is at a frame of its own. One step looks at the next frames of all of them with the tokens they have, and goes to
+the first that is not blank: as many steps as the longest utterance has tokens and windows of blanks, not as it has frames. That is
+label looping, Bataev et al., "Label-looping: highly efficient decoding for transducers", 2024. A model that has learnt durations
+says itself which frame comes next, so that one frame is looked at, and those it jumps over never are.
+Shape legend: asr/types.py; J is the joiner's dimension, W the window, L the number of durations.
 """
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from asr.decode.search import TransducerSearchConfig, blank_penalised, posteriors
+from asr.decode.search import posteriors
 from asr.decode.stepping import stepping
+from asr.decode.topology import Topology, TopologyConfig
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 WINDOW = 8
-"""Frames looked at together: a result never depends on it, the speed does."""
+"""Frames looked at together where blanks advance by one: a result never depends on it, the speed does."""
+
+
+class Emission(NamedTuple):
+    """A token of the utterance ``row``, its frame, and the frames to where the search went on."""
+
+    row: int
+    frame: int
+    token: int
+    duration: int
 
 
 class Greedy:
-    class Config(TransducerSearchConfig):
-        """max_symbols_per_frame: tokens after which the search moves on to the next frame even without a blank."""
-
+    class Config(TopologyConfig):
         type: Literal["greedy"] = "greedy"
-        max_symbols_per_frame: int = Field(default=1, ge=1)
 
     def __init__(self, config: "Greedy.Config", model: Any, tokenizer: Any = None, lang: Any = None) -> None:
-        self.config = config
         self.model = model
         self.predictor = stepping(model.predictor)
+        self.topology = Topology(model, config)
+        self.window = WINDOW if max(self.topology.durations) <= 1 else 1
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
+        """The score is the log-probability of the one path, durations included."""
         count = len(encoder_out.lens_B)
         tokens: list[list[int]] = [[] for _ in range(count)]
         frames: list[list[int]] = [[] for _ in range(count)]
+        durations: list[list[int]] = [[] for _ in range(count)]
         score_B = torch.zeros(count, dtype=torch.float64, device=encoder_out.lens_B.device)
-        for row, frame, token in self._emissions(encoder_out, score_B):
-            tokens[row].append(token)
-            frames[row].append(frame)
+        for emission in self._emissions(encoder_out, score_B):
+            tokens[emission.row].append(emission.token)
+            frames[emission.row].append(emission.frame)
+            durations[emission.row].append(emission.duration)
         confidences = posteriors(self.model, encoder_out, tokens, frames)
+        lasting = [tuple(d) if self.topology.learnt else None for d in durations]
         return [
-            [Hypothesis(tuple(y), score, {"model": score}, frames=tuple(f), confidences=tuple(c))]
-            for y, f, c, score in zip(tokens, frames, confidences, score_B.tolist())
+            [Hypothesis(tuple(y), score, {"model": score}, frames=tuple(f), confidences=tuple(c), durations=d)]
+            for y, f, d, c, score in zip(tokens, frames, lasting, confidences, score_B.tolist())
         ]
 
-    def _emissions(self, encoder_out: EncoderOut, score_B: Tensor) -> list[tuple[int, int, int]]:
-        """(utterance, frame, token), in order within each utterance; log-probabilities are added to ``score_B``."""
-        joiner, predictor = self.model.joiner, self.predictor
+    def _emissions(self, encoder_out: EncoderOut, score_B: Tensor) -> list[Emission]:
+        """In order within each utterance; log-probabilities are added to ``score_B``."""
+        joiner, predictor, topology = self.model.joiner, self.predictor, self.topology
         encoder_BSJ = joiner.project_encoder(encoder_out.frames_BSD)
         device = encoder_BSJ.device
-        window_W = torch.arange(WINDOW, device=device)
+        window_W = torch.arange(self.window, device=device)
+        durations_L = torch.tensor(topology.durations, device=device)
         rows_N = (encoder_out.lens_B > 0).nonzero().squeeze(1)
         lens_N = encoder_out.lens_B[rows_N]
-        frame_N = torch.zeros_like(rows_N)
-        emitted_N = torch.zeros_like(rows_N)  # tokens emitted at the current frame
+        place_N = torch.zeros_like(rows_N)
         out_ND, state = predictor.start(len(rows_N), device)
         predictor_NJ = joiner.project_predictor(out_ND)
         steps: list[Tensor] = []
         while len(rows_N):
-            frames_NW = frame_N.unsqueeze(1) + window_W
+            frames_NW = topology.frames(place_N).unsqueeze(1) + window_W
             inside_NW = frames_NW < lens_N.unsqueeze(1)
             encoder_NWJ = encoder_BSJ[rows_N.unsqueeze(1), frames_NW.clamp(max=encoder_BSJ.shape[1] - 1)]
-            best_NW, token_NW = blank_penalised(joiner(encoder_NWJ, predictor_NJ.unsqueeze(1)), self.config.blank_penalty).max(-1)
+            token_log_probs_NWV, duration_log_probs_NWL = topology.log_probs(joiner(encoder_NWJ, predictor_NJ.unsqueeze(1)))
+            best_NW, token_NW = token_log_probs_NWV.max(-1)
+            surest_NW, duration_NW = duration_log_probs_NWL.max(-1)
             found_NW = (token_NW != BLANK) & inside_NW
             found_N, first_N = found_NW.max(1)
-            passed_N = torch.where(found_N, first_N, WINDOW - 1)
+            passed_N = torch.where(found_N, first_N, self.window - 1)
             counts_NW = inside_NW & (window_W <= passed_N.unsqueeze(1))
-            score_B.index_add_(0, rows_N, (best_NW * counts_NW).sum(1).double())
+            score_B.index_add_(0, rows_N, (best_NW + surest_NW).masked_fill(~counts_NW, 0.0).sum(1).double())
 
-            token_N = token_NW.gather(1, passed_N.unsqueeze(1)).squeeze(1)
+            passed_N1 = passed_N.unsqueeze(1)
+            token_N, frame_N = token_NW.gather(1, passed_N1).squeeze(1), frames_NW.gather(1, passed_N1).squeeze(1)
+            duration_N = durations_L[duration_NW.gather(1, passed_N1).squeeze(1)]
+            place_N = torch.where(passed_N > 0, topology.first_places(frame_N), place_N)
+            place_N = topology.move(place_N, duration_N, found_N, lens_N)
             hits = found_N.nonzero().squeeze(1)
             if len(hits):
-                steps.append(torch.stack([rows_N, frame_N + passed_N, token_N])[:, hits])
+                steps.append(torch.stack([rows_N, frame_N, token_N, topology.frames(place_N) - frame_N])[:, hits])
                 out_HD, new_state = predictor.step(token_N[hits], tuple(part[hits] for part in state))
                 predictor_NJ = predictor_NJ.index_copy(0, hits, joiner.project_predictor(out_HD))
                 state = tuple(part.index_copy(0, hits, new) for part, new in zip(state, new_state))
 
-            emitted_N = torch.where(found_N, torch.where(first_N > 0, 1, emitted_N + 1), 0)
-            stays_N = found_N & (emitted_N < self.config.max_symbols_per_frame)
-            emitted_N = emitted_N * stays_N
-            frame_N = frame_N + passed_N + (~stays_N).long()
-
-            left = (frame_N < lens_N).nonzero().squeeze(1)
+            left = (place_N < topology.first_places(lens_N)).nonzero().squeeze(1)
             if len(left) < len(rows_N):
-                rows_N, lens_N, frame_N, emitted_N = rows_N[left], lens_N[left], frame_N[left], emitted_N[left]
+                rows_N, lens_N, place_N = rows_N[left], lens_N[left], place_N[left]
                 predictor_NJ, state = predictor_NJ[left], tuple(part[left] for part in state)
-        if not steps:
-            return []
-        return [tuple(step) for step in torch.cat(steps, dim=1).t().tolist()]  # type: ignore[misc]
+        return [Emission(*values) for values in torch.cat(steps, dim=1).t().tolist()] if steps else []

@@ -1,9 +1,13 @@
-"""Modified beam search of a transducer: at most one token per frame, batched over utterances and hypotheses.
+"""Modified beam search of a transducer, batched over utterances and hypotheses.
 
-Kang et al., "Fast and parallel decoding for transducer", ICASSP 2023, section 3, with any set of scorers. Everything lives in
-tensors of K hypotheses per utterance; a dead slot has score -inf. Equal token sequences are found by a 64-bit hash of the
-sequence (a collision within one beam has a chance of about K^2 / 2^64 per frame) and merged by log-add.
-Shape legend: asr/types.py; K is the beam, N = B * K, J the joiner's dimension, R counts scorers.
+Kang et al., "Fast and parallel decoding for transducer", ICASSP 2023, section 3, with any set of scorers, and extended to tokens
+that have learnt durations. Then the hypotheses of an utterance are at different frames: a step takes those at the earliest one,
+tries the likeliest tokens of each with all durations, and lets the others wait, but all compete for the places of the beam.
+Hypotheses with equal tokens at the same frame are merged by log-add, so that with room for all every score is a sum over all paths.
+Everything lives in tensors of K hypotheses per utterance; a dead slot has score -inf. Equal token sequences are found by a 64-bit
+hash (a collision within one beam has a chance of about K^2 / 2^64 per step).
+Shape legend: asr/types.py; K is the beam, N = B * K, J the joiner's dimension, L the number of durations, R counts scorers, C the
+tokens tried, X the continuations of one hypothesis.
 """
 from __future__ import annotations
 
@@ -15,10 +19,12 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from asr.decode.scorers import Fusion, FusionState, ScorerConfig
-from asr.decode.search import TransducerSearchConfig, blank_penalised, posteriors
+from asr.decode.search import posteriors
 from asr.decode.stepping import stepping
+from asr.decode.topology import Topology, TopologyConfig
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 START_OF_HASH, SPREAD, MIX = 0x6A09E667F3BCC909, 0x3C6EF372FE94F82B, 0x1F83D9ABFB41BD6B
@@ -27,46 +33,68 @@ START_OF_HASH, SPREAD, MIX = 0x6A09E667F3BCC909, 0x3C6EF372FE94F82B, 0x1F83D9ABF
 
 @dataclass
 class Beam:
-    """What a frame starts from. Rows of finished utterances have been cut off.
+    """What a step starts from: the utterances that are not finished.
 
-    scores_BK: log-probabilities, scorers included; hashes_BK: int64 hashes of the token sequences.
+    rows_B: which ones, with their frames lens_B. frames_B: where the earliest hypothesis of each is.
+    scores_BK: log-probabilities, scorers included; hashes_BK: int64 hashes of the token sequences; places_BK: see ``Topology``,
+    that of a dead slot being the end of the utterance.
     predictor_NJ, state: projected output and state of the predictor. fusion: state of the scorers, None without any.
     """
 
+    rows_B: Tensor
+    lens_B: Tensor
+    frames_B: Tensor
     scores_BK: Tensor
     hashes_BK: Tensor
+    places_BK: Tensor
     predictor_NJ: Tensor
     state: tuple[Tensor, ...]
     fusion: FusionState | None
 
-    def utterances(self, start: int, end: int) -> "Beam":
-        """The beams of the utterances from ``start`` to before ``end``."""
+    def utterances(self, kept_A: Tensor) -> "Beam":
+        """The beams of some of the utterances."""
         k = self.scores_BK.shape[1]
-        rows = torch.arange(start * k, end * k, device=self.scores_BK.device)
+        rows = (kept_A.unsqueeze(1) * k + torch.arange(k, device=kept_A.device)).view(-1)
         return Beam(
-            self.scores_BK[start:end],
-            self.hashes_BK[start:end],
-            self.predictor_NJ[rows],
-            tuple(part[rows] for part in self.state),
-            None if self.fusion is None else self.fusion.select(rows),
+            self.rows_B[kept_A], self.lens_B[kept_A], self.frames_B[kept_A],
+            self.scores_BK[kept_A], self.hashes_BK[kept_A], self.places_BK[kept_A],
+            self.predictor_NJ[rows], tuple(part[rows] for part in self.state), None if self.fusion is None else self.fusion.select(rows),
         )
 
 
 @dataclass
+class Choice:
+    """The new slots of a step: the slot each comes from, the token it takes (BLANK also where it waits), score and place."""
+
+    parents_BK: Tensor
+    tokens_BK: Tensor
+    scores_BK: Tensor
+    places_BK: Tensor
+
+
+@dataclass
+class Step:
+    """The choice of a step, with the utterances it was for and where they were."""
+
+    rows_B: Tensor
+    frames_B: Tensor
+    choice: Choice
+
+
+@dataclass
 class Trace:
-    """How to read the hypotheses back: per frame the slot each came from and the token it took; and where they ended up.
+    """How to read the hypotheses back: the steps, and how it ended.
 
     final_BK: score with the ends of utterances; parts_BKR: unscaled scores by scorer.
     """
 
-    parents: list[Tensor] = field(default_factory=list)
-    tokens: list[Tensor] = field(default_factory=list)
-    final_BK: list[Tensor] = field(default_factory=list)
-    parts_BKR: list[Tensor] = field(default_factory=list)
+    final_BK: Tensor
+    parts_BKR: Tensor
+    steps: list[Step] = field(default_factory=list)
 
 
 class ModifiedBeam:
-    class Config(TransducerSearchConfig):
+    class Config(TopologyConfig):
         """beam: hypotheses per utterance. scorers: added to the model's log-probability, each by its scale."""
 
         type: Literal["modified_beam"] = "modified_beam"
@@ -80,99 +108,125 @@ class ModifiedBeam:
         self.config = config
         self.model = model
         self.predictor = stepping(model.predictor)
+        self.topology = Topology(model, config)
         self.fusion = Fusion(config.scorers, tokenizer, lang)
         self.context = getattr(model.predictor, "context_size", 1)
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
         """Best first by score / (tokens + context blanks), the ranking icefall's recipes use."""
-        order_B = encoder_out.lens_B.argsort(descending=True, stable=True)
-        lens = encoder_out.lens_B[order_B].tolist()
-        trace = self._search(encoder_out.frames_BSD[order_B], lens)
-        results: list[list[Hypothesis]] = [[] for _ in lens]
-        for place, hypotheses in zip(order_B.tolist(), self._read(trace, lens)):
-            results[place] = hypotheses
-        return self._with_confidences(encoder_out, results)
+        return self._with_confidences(encoder_out, self._read(self._search(encoder_out)))
 
-    def _search(self, frames_BSD: Tensor, lens: list[int]) -> Trace:
-        """Runs over utterances in order of falling length, so that the active ones are always the first."""
-        encoder_BSJ = self.model.joiner.project_encoder(frames_BSD)
-        beam = self._start(len(lens), encoder_BSJ.device)
-        trace = Trace()
-        active = len(lens)
-        for s in range(max(lens, default=0)):
-            while lens[active - 1] <= s:
-                active -= 1
-            beam = self._cut(beam, active, trace)
-            beam, parent_BK, token_BK = self._advance(beam, encoder_BSJ[:active, s])
-            trace.parents.append(parent_BK)
-            trace.tokens.append(token_BK)
-        self._cut(beam, 0, trace)
-        return trace
+    def _search(self, encoder_out: EncoderOut) -> Trace:
+        encoder_BSJ = self.model.joiner.project_encoder(encoder_out.frames_BSD)
+        beam = self._start(encoder_out.lens_B)
+        final_BK = torch.full_like(beam.scores_BK, -math.inf)
+        trace = Trace(final_BK, final_BK.new_zeros(*final_BK.shape, len(self.fusion.names)))
+        while True:
+            beam = self._unfinished(beam, trace)
+            if not len(beam.rows_B):
+                return trace
+            choice = self._choose(beam, *self._continuations(beam, encoder_BSJ))
+            trace.steps.append(Step(beam.rows_B, beam.frames_B, choice))
+            beam = self._extend(beam, choice)
 
-    def _start(self, count: int, device: torch.device) -> Beam:
-        k = self.config.beam
+    def _start(self, lens_B: Tensor) -> Beam:
+        count, k, device = len(lens_B), self.config.beam, lens_B.device
         out_ND, state = self.predictor.start(count * k, device)
         scores_BK = torch.full((count, k), -math.inf, device=device)
         scores_BK[:, 0] = 0.0
-        hashes_BK = torch.full((count, k), START_OF_HASH, dtype=torch.int64, device=device)
-        fusion = self.fusion.start(count * k, device) if self.fusion else None
-        return Beam(scores_BK, hashes_BK, self.model.joiner.project_predictor(out_ND), state, fusion)
+        places_BK = self.topology.first_places(lens_B).unsqueeze(1).repeat(1, k)
+        places_BK[:, 0] = 0
+        return Beam(
+            rows_B=torch.arange(count, device=device), lens_B=lens_B, frames_B=torch.zeros_like(lens_B), scores_BK=scores_BK,
+            hashes_BK=torch.full((count, k), START_OF_HASH, dtype=torch.int64, device=device), places_BK=places_BK,
+            predictor_NJ=self.model.joiner.project_predictor(out_ND), state=state,
+            fusion=self.fusion.start(count * k, device) if self.fusion else None,
+        )
 
-    def _advance(self, beam: Beam, encoder_BJ: Tensor) -> tuple[Beam, Tensor, Tensor]:
-        """One frame: the new beam, and of each of its slots the parent (B, K) and the token (B, K)."""
+    def _unfinished(self, beam: Beam, trace: Trace) -> Beam:
+        """Leaves the utterances with a hypothesis that is not at the end; the scores of the finished ones go to ``trace``."""
+        unfinished_B = beam.frames_B < beam.lens_B
+        left_A = unfinished_B.nonzero().squeeze(1)
+        if len(left_A) == len(beam.rows_B):
+            return beam
+        finished = beam.utterances((~unfinished_B).nonzero().squeeze(1))
+        final_BK = finished.scores_BK
+        if finished.fusion is not None:
+            totals_RN, ends_N = self.fusion.finish(finished.fusion)
+            final_BK = final_BK + ends_N.view(final_BK.shape)
+            trace.parts_BKR[finished.rows_B] = totals_RN.t().reshape(*final_BK.shape, -1)
+        trace.final_BK[finished.rows_B] = final_BK
+        return beam.utterances(left_A)
+
+    def _continuations(self, beam: Beam, encoder_BSJ: Tensor) -> tuple[Tensor, Tensor]:
+        """At the frame of each utterance: the score of each hypothesis after each token (B, K, V), before the log-probability of
+        its duration (B, K, L) is added."""
         count, k = beam.scores_BK.shape
-        logits_BKV = self.model.joiner(encoder_BJ.unsqueeze(1), beam.predictor_NJ.view(count, k, -1))
-        scores_BKV = blank_penalised(logits_BKV, self.config.blank_penalty) + beam.scores_BK.unsqueeze(2)
+        encoder_B1J = encoder_BSJ[beam.rows_B, beam.frames_B].unsqueeze(1)
+        scores_BKV, durations_BKL = self.topology.log_probs(self.model.joiner(encoder_B1J, beam.predictor_NJ.view(count, k, -1)))
+        scores_BKV += beam.scores_BK.unsqueeze(2)
         if beam.fusion is not None:
             scores_BKV += beam.fusion.fused_NV.view(scores_BKV.shape)
-        vocabulary = scores_BKV.shape[2]
-        scores_BK, choice_BK = scores_BKV.view(count, -1).topk(k)
-        parent_BK = torch.div(choice_BK, vocabulary, rounding_mode="floor")
-        token_BK = choice_BK - parent_BK * vocabulary
-        hashes_BK = extend_hashes(beam.hashes_BK.gather(1, parent_BK), token_BK)
-        scores_BK = merge(scores_BK, hashes_BK)
+        return scores_BKV, durations_BKL
 
-        rows_N = (parent_BK + torch.arange(0, count * k, k, device=parent_BK.device).unsqueeze(1)).view(-1)
+    def _choose(self, beam: Beam, scores_BKV: Tensor, durations_BKL: Tensor) -> Choice:
+        """The K best of all continuations; the arguments are those of :meth:`_continuations`."""
+        count, k, vocabulary = scores_BKV.shape
+        if self.topology.lockstep:
+            scores_BK, choice_BK = scores_BKV.view(count, -1).topk(k)
+            parents_BK = torch.div(choice_BK, vocabulary, rounding_mode="floor")
+            places_BK = (beam.frames_B + 1).unsqueeze(1).expand(-1, k)
+            return Choice(parents_BK, choice_BK - parents_BK * vocabulary, scores_BK, places_BK)
+
+        best_BKC, token_BKC = scores_BKV[..., 1:].topk(min(k, vocabulary - 1))  # of one hypothesis, more cannot be among the K best
+        scores_BKX = torch.cat([scores_BKV[..., :1], best_BKC], dim=2)
+        kinds_X = (torch.arange(scores_BKX.shape[2], device=scores_BKV.device) > 0).long()  # 0 for blank, 1 for tokens
+        kinds_21 = torch.tensor([[False], [True]], device=scores_BKV.device)
+        durations_L = torch.tensor(self.topology.durations, device=scores_BKV.device)
+        places_BK2L = self.topology.move(beam.places_BK[..., None, None], durations_L, kinds_21, beam.lens_B.view(-1, 1, 1, 1))
+        durations_BK2L = merge(durations_BKL.unsqueeze(2).expand(places_BK2L.shape), places_BK2L)
+        scores_BKXL = scores_BKX.unsqueeze(3) + durations_BK2L.index_select(2, kinds_X)
+
+        ready_BK1 = self.topology.frames(beam.places_BK.unsqueeze(2)) == beam.frames_B.view(-1, 1, 1)
+        waiting_BK1 = beam.scores_BK.unsqueeze(2).masked_fill(ready_BK1, -math.inf)
+        pool_BKX = torch.cat([waiting_BK1, scores_BKXL.flatten(2).masked_fill(~ready_BK1, -math.inf)], dim=2)
+        scores_BK, choice_BK = pool_BKX.flatten(1).topk(k)
+        places_BKX = torch.cat([beam.places_BK.unsqueeze(2), places_BK2L.index_select(2, kinds_X).flatten(2)], dim=2)
+        tokens_BKX = F.pad((token_BKC + 1).repeat_interleave(len(durations_L), dim=2), (1 + len(durations_L), 0), value=BLANK)
+        parents_BK = torch.div(choice_BK, pool_BKX.shape[2], rounding_mode="floor")
+        return Choice(parents_BK, tokens_BKX.flatten(1).gather(1, choice_BK), scores_BK, places_BKX.flatten(1).gather(1, choice_BK))
+
+    def _extend(self, beam: Beam, choice: Choice) -> Beam:
+        """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions."""
+        count, k = choice.scores_BK.shape
+        hashes_BK = extend_hashes(beam.hashes_BK.gather(1, choice.parents_BK), choice.tokens_BK)
+        scores_BK = merge(choice.scores_BK, hashes_BK + self.topology.frames(choice.places_BK) * SPREAD)
+        alive_BK = scores_BK > -math.inf
+        places_BK = torch.where(alive_BK, choice.places_BK, self.topology.first_places(beam.lens_B).unsqueeze(1))
+
+        rows_N = (choice.parents_BK + torch.arange(0, count * k, k, device=scores_BK.device).unsqueeze(1)).view(-1)
         predictor_NJ = beam.predictor_NJ.index_select(0, rows_N)
         state = tuple(part.index_select(0, rows_N) for part in beam.state)
         fusion = None if beam.fusion is None else beam.fusion.select(rows_N)
-        tokens_N = token_BK.view(-1)
-        grown = ((tokens_N != BLANK) & (scores_BK.view(-1) > -math.inf)).nonzero().squeeze(1)
+        grown = ((choice.tokens_BK != BLANK) & alive_BK).view(-1).nonzero().squeeze(1)
         if len(grown):
-            grown_tokens = tokens_N[grown]
-            out, new_state = self.predictor.step(grown_tokens, tuple(part.index_select(0, grown) for part in state))
+            tokens = choice.tokens_BK.view(-1)[grown]
+            out, new_state = self.predictor.step(tokens, tuple(part.index_select(0, grown) for part in state))
             predictor_NJ.index_copy_(0, grown, self.model.joiner.project_predictor(out))
             for part, new in zip(state, new_state):
                 part.index_copy_(0, grown, new)
             if fusion is not None:
-                self.fusion.step(fusion, grown, grown_tokens)
-        return Beam(scores_BK, hashes_BK, predictor_NJ, state, fusion), parent_BK, token_BK
+                self.fusion.step(fusion, grown, tokens)
+        frames_B = self.topology.frames(places_BK.min(1).values)
+        return Beam(beam.rows_B, beam.lens_B, frames_B, scores_BK, hashes_BK, places_BK, predictor_NJ, state, fusion)
 
-    def _cut(self, beam: Beam, active: int, trace: Trace) -> Beam:
-        """Leaves the first ``active`` utterances; the scores of the finished ones go to ``trace`` (last utterance first)."""
-        count, k = beam.scores_BK.shape
-        if active == count:
-            return beam
-        finished = beam.utterances(active, count)
-        final_BK = finished.scores_BK
-        parts_BKR = final_BK.new_zeros(*final_BK.shape, 0)
-        if finished.fusion is not None:
-            totals_RN, ends_N = self.fusion.finish(finished.fusion)
-            final_BK = final_BK + ends_N.view(-1, k)
-            parts_BKR = totals_RN.t().reshape(-1, k, len(totals_RN))
-        trace.final_BK.append(final_BK)
-        trace.parts_BKR.append(parts_BKR)
-        return beam.utterances(0, active)
-
-    def _read(self, trace: Trace, lens: list[int]) -> list[list[Hypothesis]]:
-        """The hypotheses of each utterance, best first, in the order of the search (falling length)."""
-        final_BK = torch.cat(trace.final_BK[::-1]).cpu()
-        parts_BKR = torch.cat(trace.parts_BKR[::-1]).cpu()
-        token_SBK = trace_back(trace, len(lens), self.config.beam)
-        scales_R = self.fusion.scales_R.cpu()
-        model_BK = final_BK - (parts_BKR * scales_R).sum(-1)
-        length_BK = torch.from_numpy((token_SBK != BLANK).sum(0)) + self.context
+    def _read(self, trace: Trace) -> list[list[Hypothesis]]:
+        """The hypotheses of each utterance, best first."""
+        final_BK, parts_BKR = trace.final_BK.cpu(), trace.parts_BKR.cpu()
+        paths = trace_back(trace, self.topology)
+        model_BK = final_BK - (parts_BKR * self.fusion.scales_R.cpu()).sum(-1)
+        length_BK = torch.from_numpy((paths.tokens_SBK != BLANK).sum(0)) + self.context
         ranks = (final_BK / length_BK).argsort(dim=1, descending=True, stable=True).tolist()
         final, model, parts = final_BK.tolist(), model_BK.tolist(), parts_BKR.tolist()
         results = []
@@ -181,10 +235,10 @@ class ModifiedBeam:
             for slot in ranking:
                 if final[b][slot] == -math.inf and hypotheses:
                     break
-                frames = np.flatnonzero(token_SBK[:, b, slot])
-                tokens = token_SBK[frames, b, slot]
+                tokens, frames, durations = paths.of(b, slot)
                 scores = {"model": model[b][slot], **dict(zip(self.fusion.names, parts[b][slot]))}
-                hypotheses.append(Hypothesis(tuple(tokens.tolist()), final[b][slot], scores, frames=tuple(frames.tolist())))
+                lasting = durations if self.topology.learnt else None
+                hypotheses.append(Hypothesis(tokens, final[b][slot], scores, frames=frames, durations=lasting))
             results.append(hypotheses)
         return results
 
@@ -205,27 +259,42 @@ def extend_hashes(hashes: Tensor, tokens: Tensor) -> Tensor:
     return torch.where(tokens == BLANK, hashes, mixed)
 
 
-def merge(scores_BK: Tensor, hashes_BK: Tensor) -> Tensor:
-    """Scores after equal sequences of one utterance have been log-added into the first of them; the others get -inf.
-
-    A slot equals at most one other: before a frame all slots differ, so a sequence comes from itself by a blank or from the
-    one sequence without its last token.
-    """
-    slots_K = torch.arange(hashes_BK.shape[1], device=hashes_BK.device)
-    same_BKK = (hashes_BK.unsqueeze(2) == hashes_BK.unsqueeze(1)) & (slots_K.unsqueeze(1) != slots_K)
-    other_BK, place_BK = scores_BK.unsqueeze(1).masked_fill(~same_BKK, -math.inf).max(2)
-    later_BK = (place_BK < slots_K) & (other_BK > -math.inf)
-    return torch.logaddexp(scores_BK, other_BK).masked_fill(later_BK, -math.inf)
+def merge(scores: Tensor, keys: Tensor) -> Tensor:
+    """Scores (..., X) after those of equal keys (..., X) have been log-added into the first of them; the others get -inf."""
+    equal = keys.unsqueeze(-1) == keys.unsqueeze(-2)
+    totals = scores.unsqueeze(-2).masked_fill(~equal, -math.inf).logsumexp(-1)
+    return totals.masked_fill(equal.tril(-1).any(-1), -math.inf)
 
 
-def trace_back(trace: Trace, count: int, k: int) -> np.ndarray:
-    """(S, B, K) token that each final slot's hypothesis took at each frame, BLANK where it took none."""
-    token_SBK = np.zeros((len(trace.tokens), count, k), dtype=np.int64)
-    slot_BK = np.tile(np.arange(k), (count, 1))
-    parents, tokens = ([step.cpu().numpy() for step in steps] for steps in (trace.parents, trace.tokens))
-    for s in range(len(tokens) - 1, -1, -1):
-        active = len(tokens[s])
-        rows_B1 = np.arange(active)[:, None]
-        token_SBK[s, :active] = tokens[s][rows_B1, slot_BK[:active]]
-        slot_BK[:active] = parents[s][rows_B1, slot_BK[:active]]
-    return token_SBK
+@dataclass
+class Paths:
+    """What each final slot's hypothesis did at each step: the token it took, BLANK where it took none (S, B, K), the frame where
+    it was (S, B), and the frames it moved on by (S, B, K). S counts steps here."""
+
+    tokens_SBK: np.ndarray
+    frames_SB: np.ndarray
+    durations_SBK: np.ndarray
+
+    def of(self, b: int, slot: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """(tokens, their frames, their durations) of one hypothesis."""
+        steps = np.flatnonzero(self.tokens_SBK[:, b, slot])
+        found = self.tokens_SBK[steps, b, slot], self.frames_SB[steps, b], self.durations_SBK[steps, b, slot]
+        return tuple(tuple(values.tolist()) for values in found)  # type: ignore[return-value]
+
+
+def trace_back(trace: Trace, topology: Topology) -> Paths:
+    count, k = trace.final_BK.shape
+    tokens_SBK = np.zeros((len(trace.steps), count, k), dtype=np.int64)
+    durations_SBK = np.zeros_like(tokens_SBK)
+    frames_SB = np.zeros(tokens_SBK.shape[:2], dtype=np.int64)
+    slots_BK = np.tile(np.arange(k), (count, 1))
+    for s in range(len(trace.steps) - 1, -1, -1):
+        step = trace.steps[s]
+        rows, frames = step.rows_B.cpu().numpy(), step.frames_B.cpu().numpy()
+        slots = slots_BK[rows]
+        tokens_SBK[s, rows] = np.take_along_axis(step.choice.tokens_BK.cpu().numpy(), slots, 1)
+        places = np.take_along_axis(step.choice.places_BK.cpu().numpy(), slots, 1)
+        durations_SBK[s, rows] = places // topology.symbols - frames[:, None]
+        frames_SB[s, rows] = frames
+        slots_BK[rows] = np.take_along_axis(step.choice.parents_BK.cpu().numpy(), slots, 1)
+    return Paths(tokens_SBK, frames_SB, durations_SBK)

@@ -79,8 +79,8 @@ NOT_FOUND = Hypothesis(tokens=(), score=-math.inf, words=(), word_frames=(), fra
 def posteriors(model: Any, encoder_out: EncoderOut, tokens: Sequence[Sequence[int]], frames: Sequence[Sequence[int]]) -> list[list[float]]:
     """The transducer's probability of each token at the frame where it was emitted, given the tokens before it.
 
-    tokens, frames: one sequence each per utterance of ``encoder_out``. Scorers and penalties have no part in it, so the
-    confidences of all transducer searches mean the same.
+    tokens, frames: one sequence each per utterance of ``encoder_out``. Scorers, penalties and durations have no part in it, so
+    the confidences of all transducer searches mean the same.
     """
     device = encoder_out.frames_BSD.device
     tokens_BU = Targets.from_lists(tokens).tokens_BU.to(device)
@@ -90,7 +90,8 @@ def posteriors(model: Any, encoder_out: EncoderOut, tokens: Sequence[Sequence[in
     rows_B1 = torch.arange(len(tokens), device=device).unsqueeze(1)
     encoder_BUJ = model.joiner.project_encoder(encoder_out.frames_BSD[rows_B1, frames_BU])
     predictor_BUJ = model.joiner.project_predictor(model.predictor(tokens_BU)[:, :-1])
-    log_probs_BUV = model.joiner(encoder_BUJ, predictor_BUJ).float().log_softmax(-1)
+    logits_BUV, _ = model.joiner.split(model.joiner(encoder_BUJ, predictor_BUJ))
+    log_probs_BUV = logits_BUV.float().log_softmax(-1)
     probs_BU = log_probs_BUV.gather(2, tokens_BU.unsqueeze(2)).squeeze(2).exp()
     return [row[: len(sequence)] for row, sequence in zip(probs_BU.tolist(), tokens)]
 

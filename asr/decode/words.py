@@ -26,7 +26,8 @@ def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -
     """The words of a hypothesis.
 
     A word starts at the frame of its first token and ends after that of its last, or where the next word starts if that is
-    earlier. Transducers and CTC emit a token at one point of its duration, so these times are those of the emissions.
+    earlier. Transducers and CTC emit a token at one point of its duration, so these times are those of the emissions; where
+    the model has learnt durations, a word ends with its last token's.
     Confidence is the product of the posteriors of the word's tokens. What the search does not know is None.
     seconds_per_frame: the features' frame shift times the encoder's subsampling.
     """
@@ -37,8 +38,9 @@ def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -
         start = end = None
         if starts is not None:
             start = starts[index]
-            last = hypothesis.frames[span.end - 1] if hypothesis.frames and span.end > span.first else start
-            end = last + 1 if index + 1 == len(starts) else max(start, min(last + 1, starts[index + 1]))
+            end = _end(hypothesis, span, start)
+            if index + 1 < len(starts):
+                end = max(start, min(end, starts[index + 1]))
         words.append(Word(span.text, _seconds(start, seconds_per_frame), _seconds(end, seconds_per_frame), _confidence(hypothesis, span)))
     return words
 
@@ -74,6 +76,14 @@ def _starts(hypothesis: Hypothesis, spans: list[Span]) -> list[int] | None:
     if hypothesis.words is not None or hypothesis.frames is None:
         return None
     return [hypothesis.frames[span.first] for span in spans]
+
+
+def _end(hypothesis: Hypothesis, span: Span, start: int) -> int:
+    """The frame after the last token of the word, which lasts a frame at least."""
+    if not hypothesis.frames or span.end == span.first:
+        return start + 1
+    lasts = hypothesis.durations[span.end - 1] if hypothesis.durations else 1
+    return hypothesis.frames[span.end - 1] + max(lasts, 1)
 
 
 def _confidence(hypothesis: Hypothesis, span: Span) -> float | None:

@@ -1,0 +1,71 @@
+"""How far tokens move a hypothesis through the frames: all that a search has to know to tell an RNN-T from a TDT.
+
+A hypothesis stands at a *place*, ``frame * symbols + tokens it has emitted at this frame``, with at most ``symbols`` tokens per
+frame. A token of duration 0 moves it to the next place, which after the last of a frame is the next frame; any other duration, to
+the first place of a later frame. An RNN-T is the case of a single duration, 0; a TDT's are learnt (Xu et al., "Efficient sequence
+transduction by jointly predicting tokens and durations", ICML 2023). Shape legend: asr/types.py; L is the number of durations.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from asr.decode.search import TransducerSearchConfig, blank_penalised
+
+SYMBOLS = 10
+"""Tokens per frame of a TDT where the config does not say: it knows by itself when to move on, so this only ends a runaway."""
+
+
+class TopologyConfig(TransducerSearchConfig):
+    """max_symbols_per_frame: tokens after which the search moves on to the next frame even without a blank; null for 1, or for 10
+    where the model has learnt durations."""
+
+    max_symbols_per_frame: int | None = Field(default=None, ge=1)
+
+
+class Topology:
+    """What moves how far in a model.
+
+    durations: frames that a token or blank may last. Blank of duration 0 counts as 1, as in the searches of the TDT paper: training
+    forbids it, but the model normalises durations apart from tokens and cannot.
+    symbols: tokens per frame at most.
+    """
+
+    def __init__(self, model: Any, config: TopologyConfig) -> None:
+        self.joiner = model.joiner
+        self.learnt = bool(model.joiner.durations)
+        self.durations: tuple[int, ...] = model.joiner.durations or (0,)
+        self.symbols = 1
+        if 0 in self.durations:
+            self.symbols = config.max_symbols_per_frame or (SYMBOLS if self.learnt else 1)
+        self.blank_penalty = config.blank_penalty
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether every token and every blank moves by one frame, so that all hypotheses are always at the same one."""
+        return self.durations == (1,) or (self.durations == (0,) and self.symbols == 1)
+
+    def log_probs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of tokens (..., V), after the blank penalty, and of durations (..., L). ``logits`` is given up."""
+        tokens, durations = self.joiner.split(logits)
+        if not self.learnt:
+            return blank_penalised(tokens, self.blank_penalty), torch.zeros_like(tokens[..., :1], dtype=torch.float32)
+        return blank_penalised(tokens, self.blank_penalty), durations.float().log_softmax(-1)
+
+    def frames(self, places: Tensor) -> Tensor:
+        return places if self.symbols == 1 else torch.div(places, self.symbols, rounding_mode="floor")
+
+    def first_places(self, frames: Tensor) -> Tensor:
+        return frames * self.symbols
+
+    def move(self, places: Tensor, durations: Tensor, is_token: Tensor | bool, lens: Tensor) -> Tensor:
+        """Places after a token or blank of a duration each, in frames; the end of the utterance (its length) cuts durations off.
+
+        All are int64 or bool and broadcast against each other.
+        """
+        stays = (durations == 0) & is_token
+        moved = torch.where(stays, places + 1, self.first_places(self.frames(places) + durations.clamp(min=1)))
+        return torch.minimum(moved, self.first_places(lens))
