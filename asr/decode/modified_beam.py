@@ -3,7 +3,8 @@
 Kang et al., "Fast and parallel decoding for transducer", ICASSP 2023, section 3, with any set of scorers, and extended to tokens
 that have learnt durations. Then the hypotheses of an utterance are at different frames: a step takes those at the earliest one,
 tries the likeliest tokens of each with all durations, and lets the others wait, but all compete for the places of the beam.
-Hypotheses with equal tokens at the same frame are merged by log-add, so that with room for all every score is a sum over all paths.
+Those with equal tokens at the same frame are merged by log-add, so that with room for all every score is a sum over all paths.
+(Ready hypotheses have emitted equally many tokens at their frame, so merging loses nothing that ``max_symbols_per_frame`` needs.)
 Everything lives in tensors of K hypotheses per utterance; a dead slot has score -inf. Equal token sequences are found by a 64-bit
 hash (a collision within one beam has a chance of about K^2 / 2^64 per step).
 Shape legend: asr/types.py; K is the beam, N = B * K, J the joiner's dimension, L the number of durations, R counts scorers, C the
@@ -35,15 +36,15 @@ START_OF_HASH, SPREAD, MIX = 0x6A09E667F3BCC909, 0x3C6EF372FE94F82B, 0x1F83D9ABF
 class Beam:
     """What a step starts from: the utterances that are not finished.
 
-    rows_B: which ones, with their frames lens_B. frames_B: where the earliest hypothesis of each is.
-    scores_BK: log-probabilities, scorers included; hashes_BK: int64 hashes of the token sequences; places_BK: see ``Topology``,
-    that of a dead slot being the end of the utterance.
+    rows_B: which ones, with their frames lens_B. place_B: the earliest of the places of each, see ``Topology``.
+    scores_BK: log-probabilities, scorers included; hashes_BK: int64 hashes of the token sequences; places_BK: of each hypothesis;
+    the end of the utterance for a dead slot.
     predictor_NJ, state: projected output and state of the predictor. fusion: state of the scorers, None without any.
     """
 
     rows_B: Tensor
     lens_B: Tensor
-    frames_B: Tensor
+    place_B: Tensor
     scores_BK: Tensor
     hashes_BK: Tensor
     places_BK: Tensor
@@ -56,7 +57,7 @@ class Beam:
         k = self.scores_BK.shape[1]
         rows = (kept_A.unsqueeze(1) * k + torch.arange(k, device=kept_A.device)).view(-1)
         return Beam(
-            self.rows_B[kept_A], self.lens_B[kept_A], self.frames_B[kept_A],
+            self.rows_B[kept_A], self.lens_B[kept_A], self.place_B[kept_A],
             self.scores_BK[kept_A], self.hashes_BK[kept_A], self.places_BK[kept_A],
             self.predictor_NJ[rows], tuple(part[rows] for part in self.state), None if self.fusion is None else self.fusion.select(rows),
         )
@@ -74,10 +75,10 @@ class Choice:
 
 @dataclass
 class Step:
-    """The choice of a step, with the utterances it was for and where they were."""
+    """The choice of a step, with the utterances it was for and their places."""
 
     rows_B: Tensor
-    frames_B: Tensor
+    place_B: Tensor
     choice: Choice
 
 
@@ -127,7 +128,7 @@ class ModifiedBeam:
             if not len(beam.rows_B):
                 return trace
             choice = self._choose(beam, *self._continuations(beam, encoder_BSJ))
-            trace.steps.append(Step(beam.rows_B, beam.frames_B, choice))
+            trace.steps.append(Step(beam.rows_B, beam.place_B, choice))
             beam = self._extend(beam, choice)
 
     def _start(self, lens_B: Tensor) -> Beam:
@@ -138,7 +139,7 @@ class ModifiedBeam:
         places_BK = self.topology.first_places(lens_B).unsqueeze(1).repeat(1, k)
         places_BK[:, 0] = 0
         return Beam(
-            rows_B=torch.arange(count, device=device), lens_B=lens_B, frames_B=torch.zeros_like(lens_B), scores_BK=scores_BK,
+            rows_B=torch.arange(count, device=device), lens_B=lens_B, place_B=torch.zeros_like(lens_B), scores_BK=scores_BK,
             hashes_BK=torch.full((count, k), START_OF_HASH, dtype=torch.int64, device=device), places_BK=places_BK,
             predictor_NJ=self.model.joiner.project_predictor(out_ND), state=state,
             fusion=self.fusion.start(count * k, device) if self.fusion else None,
@@ -146,7 +147,7 @@ class ModifiedBeam:
 
     def _unfinished(self, beam: Beam, trace: Trace) -> Beam:
         """Leaves the utterances with a hypothesis that is not at the end; the scores of the finished ones go to ``trace``."""
-        unfinished_B = beam.frames_B < beam.lens_B
+        unfinished_B = beam.place_B < self.topology.first_places(beam.lens_B)
         left_A = unfinished_B.nonzero().squeeze(1)
         if len(left_A) == len(beam.rows_B):
             return beam
@@ -163,7 +164,7 @@ class ModifiedBeam:
         """At the frame of each utterance: the score of each hypothesis after each token (B, K, V), before the log-probability of
         its duration (B, K, L) is added."""
         count, k = beam.scores_BK.shape
-        encoder_B1J = encoder_BSJ[beam.rows_B, beam.frames_B].unsqueeze(1)
+        encoder_B1J = encoder_BSJ[beam.rows_B, self.topology.frames(beam.place_B)].unsqueeze(1)
         scores_BKV, durations_BKL = self.topology.log_probs(self.model.joiner(encoder_B1J, beam.predictor_NJ.view(count, k, -1)))
         scores_BKV += beam.scores_BK.unsqueeze(2)
         if beam.fusion is not None:
@@ -176,7 +177,7 @@ class ModifiedBeam:
         if self.topology.lockstep:
             scores_BK, choice_BK = scores_BKV.view(count, -1).topk(k)
             parents_BK = torch.div(choice_BK, vocabulary, rounding_mode="floor")
-            places_BK = (beam.frames_B + 1).unsqueeze(1).expand(-1, k)
+            places_BK = (beam.place_B + 1).unsqueeze(1).expand(-1, k)
             return Choice(parents_BK, choice_BK - parents_BK * vocabulary, scores_BK, places_BK)
 
         best_BKC, token_BKC = scores_BKV[..., 1:].topk(min(k, vocabulary - 1))  # of one hypothesis, more cannot be among the K best
@@ -188,7 +189,7 @@ class ModifiedBeam:
         durations_BK2L = merge(durations_BKL.unsqueeze(2).expand(places_BK2L.shape), places_BK2L)
         scores_BKXL = scores_BKX.unsqueeze(3) + durations_BK2L.index_select(2, kinds_X)
 
-        ready_BK1 = self.topology.frames(beam.places_BK.unsqueeze(2)) == beam.frames_B.view(-1, 1, 1)
+        ready_BK1 = beam.places_BK.unsqueeze(2) == beam.place_B.view(-1, 1, 1)
         waiting_BK1 = beam.scores_BK.unsqueeze(2).masked_fill(ready_BK1, -math.inf)
         pool_BKX = torch.cat([waiting_BK1, scores_BKXL.flatten(2).masked_fill(~ready_BK1, -math.inf)], dim=2)
         scores_BK, choice_BK = pool_BKX.flatten(1).topk(k)
@@ -201,7 +202,7 @@ class ModifiedBeam:
         """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions."""
         count, k = choice.scores_BK.shape
         hashes_BK = extend_hashes(beam.hashes_BK.gather(1, choice.parents_BK), choice.tokens_BK)
-        scores_BK = merge(choice.scores_BK, hashes_BK + self.topology.frames(choice.places_BK) * SPREAD)
+        scores_BK = merge(choice.scores_BK, hashes_BK + choice.places_BK * SPREAD)
         alive_BK = scores_BK > -math.inf
         places_BK = torch.where(alive_BK, choice.places_BK, self.topology.first_places(beam.lens_B).unsqueeze(1))
 
@@ -218,8 +219,8 @@ class ModifiedBeam:
                 part.index_copy_(0, grown, new)
             if fusion is not None:
                 self.fusion.step(fusion, grown, tokens)
-        frames_B = self.topology.frames(places_BK.min(1).values)
-        return Beam(beam.rows_B, beam.lens_B, frames_B, scores_BK, hashes_BK, places_BK, predictor_NJ, state, fusion)
+        place_B = places_BK.min(1).values
+        return Beam(beam.rows_B, beam.lens_B, place_B, scores_BK, hashes_BK, places_BK, predictor_NJ, state, fusion)
 
     def _read(self, trace: Trace) -> list[list[Hypothesis]]:
         """The hypotheses of each utterance, best first."""
@@ -290,7 +291,7 @@ def trace_back(trace: Trace, topology: Topology) -> Paths:
     slots_BK = np.tile(np.arange(k), (count, 1))
     for s in range(len(trace.steps) - 1, -1, -1):
         step = trace.steps[s]
-        rows, frames = step.rows_B.cpu().numpy(), step.frames_B.cpu().numpy()
+        rows, frames = step.rows_B.cpu().numpy(), topology.frames(step.place_B).cpu().numpy()
         slots = slots_BK[rows]
         tokens_SBK[s, rows] = np.take_along_axis(step.choice.tokens_BK.cpu().numpy(), slots, 1)
         places = np.take_along_axis(step.choice.places_BK.cpu().numpy(), slots, 1)

@@ -31,7 +31,8 @@ class Topology:
 
     durations: frames that a token or blank may last. Blank of duration 0 counts as 1, as in the searches of the TDT paper: training
     forbids it, but the model normalises durations apart from tokens and cannot.
-    symbols: tokens per frame at most.
+    symbols: tokens per frame at most. learnt: whether the model tells durations.
+    lockstep: whether every token and every blank moves by one frame, so that all hypotheses are always at the same one.
     """
 
     def __init__(self, model: Any, config: TopologyConfig) -> None:
@@ -41,12 +42,8 @@ class Topology:
         self.symbols = 1
         if 0 in self.durations:
             self.symbols = config.max_symbols_per_frame or (SYMBOLS if self.learnt else 1)
+        self.lockstep = max(self.durations) <= 1 and self.symbols == 1
         self.blank_penalty = config.blank_penalty
-
-    @property
-    def lockstep(self) -> bool:
-        """Whether every token and every blank moves by one frame, so that all hypotheses are always at the same one."""
-        return self.durations == (1,) or (self.durations == (0,) and self.symbols == 1)
 
     def log_probs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of tokens (..., V), after the blank penalty, and of durations (..., L). ``logits`` is given up."""

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 
@@ -15,15 +15,17 @@ VOCABULARY = 7
 DIM = 12
 
 
-def random_model(seed: int = 0, predictor: str = "stateless", sharpness: float = 6.0) -> Any:
+def random_model(
+    seed: int = 0, predictor: str = "stateless", sharpness: float = 6.0, durations: tuple[int, ...] = (), vocabulary: int = VOCABULARY
+) -> Any:
     """All of a transducer that a search uses, without an encoder, with random weights that make distributions neither flat nor certain."""
     torch.manual_seed(seed)
     predictor_config = PREDICTORS[predictor].Config(dim=8)
     model = torch.nn.Module()
-    model.vocab_size = VOCABULARY
-    model.predictor = PREDICTORS[predictor](predictor_config, VOCABULARY)
-    model.joiner = Joiner(Joiner.Config(dim=10), DIM, 8, VOCABULARY)
-    model.ctc = CtcHead(CtcHead.Config(), DIM, VOCABULARY)
+    model.vocab_size = vocabulary
+    model.predictor = PREDICTORS[predictor](predictor_config, vocabulary)
+    model.joiner = Joiner(Joiner.Config(dim=10, durations=durations), DIM, 8, vocabulary)
+    model.ctc = CtcHead(CtcHead.Config(), DIM, vocabulary)
     model.ctc_log_probs = lambda out: model.ctc(out.frames_BSD)
     with torch.no_grad():
         model.joiner.output_linear.weight *= sharpness
@@ -47,11 +49,18 @@ def one_by_one(encoder_out: EncoderOut) -> list[EncoderOut]:
 
 def log_probs(model: Any, frame_D: torch.Tensor, tokens: list[int], blank_penalty: float = 0.0) -> torch.Tensor:
     """(V,) the slow way: the predictor runs over the whole sequence."""
+    return both_log_probs(model, frame_D, tokens, blank_penalty)[0]
+
+
+def both_log_probs(
+    model: Any, frame_D: torch.Tensor, tokens: Sequence[int], blank_penalty: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of tokens (V,) and of durations, empty for an RNN-T."""
     out_UD = model.predictor(torch.tensor([tokens], dtype=torch.int64))[0]
     joiner = model.joiner
-    logits = joiner(joiner.project_encoder(frame_D), joiner.project_predictor(out_UD[-1])).clone()
+    logits, durations = joiner.split(joiner(joiner.project_encoder(frame_D), joiner.project_predictor(out_UD[-1])).clone())
     logits[0] -= blank_penalty
-    return logits.log_softmax(0)
+    return logits.log_softmax(0), durations.log_softmax(0)
 
 
 TOKENIZER = SimpleNamespace(vocab_size=VOCABULARY)

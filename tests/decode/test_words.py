@@ -47,3 +47,8 @@ def test_text_survives(text):
     words = to_words(Hypothesis(tuple(tokens), 0.0, frames=tuple(range(len(tokens)))), TOKENIZER, 0.1)
     assert " ".join(word.text for word in words) == text
     assert all(first.end <= second.start for first, second in zip(words, words[1:]))
+
+
+def test_learnt_durations_end_words():
+    h = Hypothesis((MARK, A, B, MARK, C), -1.0, frames=(0, 0, 2, 7, 8), durations=(0, 2, 4, 1, 0))
+    assert to_words(h, TOKENIZER, 0.5) == [Word("ab", 0.0, 3.0), Word("c", 4.0, 4.5)]
