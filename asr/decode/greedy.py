@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from asr.decode.search import posteriors
-from asr.decode.stepping import stepping
+from asr.decode.stepping import Frames, stepping
 from asr.decode.topology import Topology, TopologyConfig
+from asr.models.layers import fixed
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 WINDOW = 8
@@ -23,12 +23,13 @@ WINDOW = 8
 
 
 class Emission(NamedTuple):
-    """A token of the utterance ``row``, its frame, and the frames to where the search went on."""
+    """A token of the utterance ``row``, its frame, the frames to where the search went on, and the model's probability of it."""
 
     row: int
     frame: int
     token: int
     duration: int
+    confidence: float
 
 
 class Greedy:
@@ -36,35 +37,32 @@ class Greedy:
         type: Literal["greedy"] = "greedy"
 
     def __init__(self, config: "Greedy.Config", model: Any, tokenizer: Any = None, lang: Any = None) -> None:
-        self.model = model
+        self.joiner = fixed(model.joiner)
         self.predictor = stepping(model.predictor)
         self.topology = Topology(model, config)
-        self.window = WINDOW if max(self.topology.durations) <= 1 else 1
+        self.window = 1 if self.topology.jumps else WINDOW
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
         """The score is the log-probability of the one path, durations included."""
-        count = len(encoder_out.lens_B)
-        tokens: list[list[int]] = [[] for _ in range(count)]
-        frames: list[list[int]] = [[] for _ in range(count)]
-        durations: list[list[int]] = [[] for _ in range(count)]
-        score_B = torch.zeros(count, dtype=torch.float64, device=encoder_out.lens_B.device)
+        emitted: list[list[Emission]] = [[] for _ in encoder_out.lens_B]
+        score_B = torch.zeros(len(emitted), dtype=torch.float64, device=encoder_out.lens_B.device)
         for emission in self._emissions(encoder_out, score_B):
-            tokens[emission.row].append(emission.token)
-            frames[emission.row].append(emission.frame)
-            durations[emission.row].append(emission.duration)
-        confidences = posteriors(self.model, encoder_out, tokens, frames)
-        lasting = [tuple(d) if self.topology.learnt else None for d in durations]
-        return [
-            [Hypothesis(tuple(y), score, {"model": score}, frames=tuple(f), confidences=tuple(c), durations=d)]
-            for y, f, d, c, score in zip(tokens, frames, lasting, confidences, score_B.tolist())
-        ]
+            emitted[emission.row].append(emission)
+        return [[self._hypothesis(emissions, score)] for emissions, score in zip(emitted, score_B.tolist())]
+
+    def _hypothesis(self, emissions: list[Emission], score: float) -> Hypothesis:
+        return Hypothesis(
+            tuple(e.token for e in emissions), score, {"model": score}, frames=tuple(e.frame for e in emissions),
+            confidences=tuple(e.confidence for e in emissions),
+            durations=tuple(e.duration for e in emissions) if self.topology.learnt else None,
+        )
 
     def _emissions(self, encoder_out: EncoderOut, score_B: Tensor) -> list[Emission]:
         """In order within each utterance; log-probabilities are added to ``score_B``."""
-        joiner, predictor, topology = self.model.joiner, self.predictor, self.topology
-        encoder_BSJ = joiner.project_encoder(encoder_out.frames_BSD)
-        device = encoder_BSJ.device
+        joiner, predictor, topology = self.joiner, self.predictor, self.topology
+        frames_BSD, device = encoder_out.frames_BSD, encoder_out.frames_BSD.device
+        frames = Frames(joiner, frames_BSD, visits_all=not topology.jumps)
         window_W = torch.arange(self.window, device=device)
         durations_L = torch.tensor(topology.durations, device=device)
         rows_N = (encoder_out.lens_B > 0).nonzero().squeeze(1)
@@ -73,13 +71,14 @@ class Greedy:
         out_ND, state = predictor.start(len(rows_N), device)
         predictor_NJ = joiner.project_predictor(out_ND)
         steps: list[Tensor] = []
+        confidences: list[Tensor] = []
         while len(rows_N):
             frames_NW = topology.frames(place_N).unsqueeze(1) + window_W
             inside_NW = frames_NW < lens_N.unsqueeze(1)
-            encoder_NWJ = encoder_BSJ[rows_N.unsqueeze(1), frames_NW.clamp(max=encoder_BSJ.shape[1] - 1)]
-            token_log_probs_NWV, duration_log_probs_NWL = topology.log_probs(joiner(encoder_NWJ, predictor_NJ.unsqueeze(1)))
-            best_NW, token_NW = token_log_probs_NWV.max(-1)
-            surest_NW, duration_NW = duration_log_probs_NWL.max(-1)
+            encoder_NWJ = frames.at(rows_N.unsqueeze(1), frames_NW.clamp(max=frames_BSD.shape[1] - 1))
+            tokens_NWV, durations_NWL = topology.log_probs(joiner(encoder_NWJ, predictor_NJ.unsqueeze(1)))
+            best_NW, token_NW = tokens_NWV.max(-1)
+            surest_NW, duration_NW = durations_NWL.max(-1)
             found_NW = (token_NW != BLANK) & inside_NW
             found_N, first_N = found_NW.max(1)
             passed_N = torch.where(found_N, first_N, self.window - 1)
@@ -93,6 +92,8 @@ class Greedy:
             place_N = topology.move(place_N, duration_N, found_N, lens_N)
             hits = found_N.nonzero().squeeze(1)
             if len(hits):
+                confidence_NW = topology.unpenalised(best_NW, tokens_NWV[..., BLANK])
+                confidences.append(confidence_NW.gather(1, passed_N1)[hits, 0])
                 steps.append(torch.stack([rows_N, frame_N, token_N, topology.frames(place_N) - frame_N])[:, hits])
                 out_HD, new_state = predictor.step(token_N[hits], tuple(part[hits] for part in state))
                 predictor_NJ = predictor_NJ.index_copy(0, hits, joiner.project_predictor(out_HD))
@@ -102,4 +103,6 @@ class Greedy:
             if len(left) < len(rows_N):
                 rows_N, lens_N, place_N = rows_N[left], lens_N[left], place_N[left]
                 predictor_NJ, state = predictor_NJ[left], tuple(part[left] for part in state)
-        return [Emission(*values) for values in torch.cat(steps, dim=1).t().tolist()] if steps else []
+        if not steps:
+            return []
+        return [Emission(*ints, prob) for ints, prob in zip(torch.cat(steps, dim=1).t().tolist(), torch.cat(confidences).tolist())]

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from asr.decode.scorers import Fusion, FusionState, ScorerConfig
 from asr.decode.search import posteriors
-from asr.decode.stepping import stepping
+from asr.decode.stepping import Frames, stepping
 from asr.decode.topology import Topology, TopologyConfig
+from asr.models.layers import fixed
 from asr.types import BLANK, EncoderOut, Hypothesis
 
 START_OF_HASH, SPREAD, MIX = 0x6A09E667F3BCC909, 0x3C6EF372FE94F82B, 0x1F83D9ABFB41BD6B
@@ -108,6 +109,7 @@ class ModifiedBeam:
     def __init__(self, config: "ModifiedBeam.Config", model: Any, tokenizer: Any, lang: Any = None) -> None:
         self.config = config
         self.model = model
+        self.joiner = fixed(model.joiner)
         self.predictor = stepping(model.predictor)
         self.topology = Topology(model, config)
         self.fusion = Fusion(config.scorers, tokenizer, lang)
@@ -119,7 +121,7 @@ class ModifiedBeam:
         return self._with_confidences(encoder_out, self._read(self._search(encoder_out)))
 
     def _search(self, encoder_out: EncoderOut) -> Trace:
-        encoder_BSJ = self.model.joiner.project_encoder(encoder_out.frames_BSD)
+        frames = Frames(self.joiner, encoder_out.frames_BSD, visits_all=not self.topology.jumps)
         beam = self._start(encoder_out.lens_B)
         final_BK = torch.full_like(beam.scores_BK, -math.inf)
         trace = Trace(final_BK, final_BK.new_zeros(*final_BK.shape, len(self.fusion.names)))
@@ -127,7 +129,7 @@ class ModifiedBeam:
             beam = self._unfinished(beam, trace)
             if not len(beam.rows_B):
                 return trace
-            choice = self._choose(beam, *self._continuations(beam, encoder_BSJ))
+            choice = self._choose(beam, *self._continuations(beam, frames))
             trace.steps.append(Step(beam.rows_B, beam.place_B, choice))
             beam = self._extend(beam, choice)
 
@@ -141,7 +143,7 @@ class ModifiedBeam:
         return Beam(
             rows_B=torch.arange(count, device=device), lens_B=lens_B, place_B=torch.zeros_like(lens_B), scores_BK=scores_BK,
             hashes_BK=torch.full((count, k), START_OF_HASH, dtype=torch.int64, device=device), places_BK=places_BK,
-            predictor_NJ=self.model.joiner.project_predictor(out_ND), state=state,
+            predictor_NJ=self.joiner.project_predictor(out_ND), state=state,
             fusion=self.fusion.start(count * k, device) if self.fusion else None,
         )
 
@@ -160,12 +162,12 @@ class ModifiedBeam:
         trace.final_BK[finished.rows_B] = final_BK
         return beam.utterances(left_A)
 
-    def _continuations(self, beam: Beam, encoder_BSJ: Tensor) -> tuple[Tensor, Tensor]:
+    def _continuations(self, beam: Beam, frames: Frames) -> tuple[Tensor, Tensor]:
         """At the frame of each utterance: the score of each hypothesis after each token (B, K, V), before the log-probability of
         its duration (B, K, L) is added."""
         count, k = beam.scores_BK.shape
-        encoder_B1J = encoder_BSJ[beam.rows_B, self.topology.frames(beam.place_B)].unsqueeze(1)
-        scores_BKV, durations_BKL = self.topology.log_probs(self.model.joiner(encoder_B1J, beam.predictor_NJ.view(count, k, -1)))
+        encoder_B1J = frames.at(beam.rows_B, self.topology.frames(beam.place_B)).unsqueeze(1)
+        scores_BKV, durations_BKL = self.topology.log_probs(self.joiner(encoder_B1J, beam.predictor_NJ.view(count, k, -1)))
         scores_BKV += beam.scores_BK.unsqueeze(2)
         if beam.fusion is not None:
             scores_BKV += beam.fusion.fused_NV.view(scores_BKV.shape)
@@ -214,7 +216,7 @@ class ModifiedBeam:
         if len(grown):
             tokens = choice.tokens_BK.view(-1)[grown]
             out, new_state = self.predictor.step(tokens, tuple(part.index_select(0, grown) for part in state))
-            predictor_NJ.index_copy_(0, grown, self.model.joiner.project_predictor(out))
+            predictor_NJ.index_copy_(0, grown, self.joiner.project_predictor(out))
             for part, new in zip(state, new_state):
                 part.index_copy_(0, grown, new)
             if fusion is not None:

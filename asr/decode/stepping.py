@@ -1,4 +1,7 @@
-"""Predictors in the form searches step them. Shape legend: asr/types.py; C counts context tokens."""
+"""Predictors in the form searches step them, and encoder frames in the form they look them up.
+
+Shape legend: asr/types.py; C counts context tokens, J is the joiner's dimension.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -50,3 +53,16 @@ class StatelessTables:
         for c in range(1, self.context_size):
             out_ND += self.tables_CVD[c].index_select(0, rows_NC[:, c])
         return out_ND.relu_()
+
+
+class Frames:
+    """Encoder frames, projected for the joiner: all at once where a search visits all, else each when it is visited."""
+
+    def __init__(self, joiner: Any, frames_BSD: Tensor, visits_all: bool) -> None:
+        self.project = None if visits_all else joiner.project_encoder
+        self.frames_BSX = joiner.project_encoder(frames_BSD) if visits_all else frames_BSD
+
+    def at(self, rows: Tensor, frames: Tensor) -> Tensor:
+        """(..., J) of utterances ``rows`` at ``frames``, both (...) and broadcast against each other."""
+        found = self.frames_BSX[rows, frames]
+        return found if self.project is None else self.project(found)

@@ -7,6 +7,7 @@ transduction by jointly predicting tokens and durations", ICML 2023). Shape lege
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ class Topology:
     durations: frames that a token or blank may last. Blank of duration 0 counts as 1, as in the searches of the TDT paper: training
     forbids it, but the model normalises durations apart from tokens and cannot.
     symbols: tokens per frame at most. learnt: whether the model tells durations.
-    lockstep: whether every token and every blank moves by one frame, so that all hypotheses are always at the same one.
+    jumps: whether frames may be left out. lockstep: whether every token and every blank moves by one frame, so that all hypotheses
+    are always at the same one.
     """
 
     def __init__(self, model: Any, config: TopologyConfig) -> None:
@@ -42,7 +44,8 @@ class Topology:
         self.symbols = 1
         if 0 in self.durations:
             self.symbols = config.max_symbols_per_frame or (SYMBOLS if self.learnt else 1)
-        self.lockstep = max(self.durations) <= 1 and self.symbols == 1
+        self.jumps = max(self.durations) > 1
+        self.lockstep = not self.jumps and self.symbols == 1
         self.blank_penalty = config.blank_penalty
 
     def log_probs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +54,12 @@ class Topology:
         if not self.learnt:
             return blank_penalised(tokens, self.blank_penalty), torch.zeros_like(tokens[..., :1], dtype=torch.float32)
         return blank_penalised(tokens, self.blank_penalty), durations.float().log_softmax(-1)
+
+    def unpenalised(self, log_probs: Tensor, blanks: Tensor) -> Tensor:
+        """Probabilities of tokens before the blank penalty, of log-probabilities after it, of these tokens and of blank."""
+        if not self.blank_penalty:
+            return log_probs.exp()
+        return log_probs.exp() / (1.0 + blanks.exp() * math.expm1(self.blank_penalty))
 
     def frames(self, places: Tensor) -> Tensor:
         return places if self.symbols == 1 else torch.div(places, self.symbols, rounding_mode="floor")

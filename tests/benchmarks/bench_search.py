@@ -5,7 +5,7 @@
 Utterances of 5 to 15 s at 40 ms a frame, with a token every 7 frames on average; tokens and blanks of the TDT last until the next
 token, as far as its durations go. Encoder output is made so that both models find these tokens, with doubts about some.
 For each search: time (the best of several runs), the same over greedy search of the RNN-T, calls of the joiner, its evaluations per
-frame (those for confidences included; greedy search of a TDT makes no others than one per frame that it visits), and token errors.
+frame (of the TDT's greedy search: the share of frames that it visits; beams make some for confidences, too), and token errors.
 """
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def speech(model: Model, utterances: int) -> tuple[EncoderOut, list[list[int]]]:
 
 def measured(model: Model, encoder_out: EncoderOut, texts: list[list[int]], config: Any, seconds: float) -> tuple[float, int, float, float]:
     """(seconds, calls of the joiner, its evaluations per frame, token error rate)."""
-    search = build_search(config, model, None)
     calls: list[int] = []
     hook = model.joiner.register_forward_hook(lambda module, inputs, logits: calls.append(logits.numel() // logits.shape[-1]))
-    found = search.decode(encoder_out)
+    found = build_search(config, model, None).decode(encoder_out)
     hook.remove()
+    search = build_search(config, model, None)
     errors = sum(kaldialign.edit_distance(text, list(best[0].tokens))["total"] for text, best in zip(texts, found))
     run: Callable[[], object] = lambda: search.decode(encoder_out)
     return best_time(run, seconds), len(calls), sum(calls) / int(encoder_out.lens_B.sum()), errors / sum(map(len, texts))
