@@ -64,7 +64,6 @@ class Greedy:
         frames_BSD, device = encoder_out.frames_BSD, encoder_out.frames_BSD.device
         frames = Frames(joiner, frames_BSD, visits_all=not topology.jumps)
         window_W = torch.arange(self.window, device=device)
-        durations_L = torch.tensor(topology.durations, device=device)
         rows_N = (encoder_out.lens_B > 0).nonzero().squeeze(1)
         lens_N = encoder_out.lens_B[rows_N]
         place_N = torch.zeros_like(rows_N)
@@ -87,7 +86,7 @@ class Greedy:
 
             passed_N1 = passed_N.unsqueeze(1)
             token_N, frame_N = token_NW.gather(1, passed_N1).squeeze(1), frames_NW.gather(1, passed_N1).squeeze(1)
-            duration_N = durations_L[duration_NW.gather(1, passed_N1).squeeze(1)]
+            duration_N = topology.durations_L[duration_NW.gather(1, passed_N1).squeeze(1)]
             place_N = torch.where(passed_N > 0, topology.first_places(frame_N), place_N)
             place_N = topology.move(place_N, duration_N, found_N, lens_N)
             hits = found_N.nonzero().squeeze(1)

@@ -7,8 +7,7 @@ Those with equal tokens at the same frame are merged by log-add, so that with ro
 (Ready hypotheses have emitted equally many tokens at their frame, so merging loses nothing that ``max_symbols_per_frame`` needs.)
 Everything lives in tensors of K hypotheses per utterance; a dead slot has score -inf. Equal token sequences are found by a 64-bit
 hash (a collision within one beam has a chance of about K^2 / 2^64 per step).
-Shape legend: asr/types.py; K is the beam, N = B * K, J the joiner's dimension, L the number of durations, R counts scorers, C the
-tokens tried, X the continuations of one hypothesis.
+Shape legend: asr/types.py; K is the beam, N = B * K, J the joiner's dimension, L the number of durations, R counts scorers.
 """
 from __future__ import annotations
 
@@ -114,6 +113,9 @@ class ModifiedBeam:
         self.topology = Topology(model, config)
         self.fusion = Fusion(config.scorers, tokenizer, lang)
         self.context = getattr(model.predictor, "context_size", 1)
+        self.kind_X = torch.ones(1 + min(config.beam, model.vocab_size - 1), dtype=torch.int64, device=self.topology.durations_L.device)
+        self.kind_X[0] = 0
+        self.is_token_21 = torch.arange(2, device=self.kind_X.device).bool().unsqueeze(1)
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
@@ -129,7 +131,7 @@ class ModifiedBeam:
             beam = self._unfinished(beam, trace)
             if not len(beam.rows_B):
                 return trace
-            choice = self._choose(beam, *self._continuations(beam, frames))
+            choice = self._choose_token(beam, frames) if self.topology.lockstep else self._choose_move(beam, frames)
             trace.steps.append(Step(beam.rows_B, beam.place_B, choice))
             beam = self._extend(beam, choice)
 
@@ -162,43 +164,57 @@ class ModifiedBeam:
         trace.final_BK[finished.rows_B] = final_BK
         return beam.utterances(left_A)
 
-    def _continuations(self, beam: Beam, frames: Frames) -> tuple[Tensor, Tensor]:
-        """At the frame of each utterance: the score of each hypothesis after each token (B, K, V), before the log-probability of
-        its duration (B, K, L) is added."""
+    def _choose_token(self, beam: Beam, frames: Frames) -> Choice:
+        """The K best of all tokens of all hypotheses, where all are at the same frame and go on to the next."""
         count, k = beam.scores_BK.shape
-        encoder_B1J = frames.at(beam.rows_B, self.topology.frames(beam.place_B)).unsqueeze(1)
-        scores_BKV, durations_BKL = self.topology.log_probs(self.joiner(encoder_B1J, beam.predictor_NJ.view(count, k, -1)))
-        scores_BKV += beam.scores_BK.unsqueeze(2)
-        if beam.fusion is not None:
-            scores_BKV += beam.fusion.fused_NV.view(scores_BKV.shape)
-        return scores_BKV, durations_BKL
+        encoder_B1J = frames.at(beam.rows_B, beam.place_B).unsqueeze(1)
+        fused_NV = None if beam.fusion is None else beam.fusion.fused_NV
+        scores_BKV, _ = self._scores(encoder_B1J, beam.predictor_NJ.view(count, k, -1), beam.scores_BK, fused_NV)
+        scores_BK, choice_BK = scores_BKV.flatten(1).topk(k)
+        parents_BK = torch.div(choice_BK, scores_BKV.shape[2], rounding_mode="floor")
+        tokens_BK = choice_BK - parents_BK * scores_BKV.shape[2]
+        return Choice(parents_BK, tokens_BK, scores_BK, (beam.place_B + 1).unsqueeze(1).expand(-1, k))
 
-    def _choose(self, beam: Beam, scores_BKV: Tensor, durations_BKL: Tensor) -> Choice:
-        """The K best of all continuations; the arguments are those of :meth:`_continuations`."""
-        count, k, vocabulary = scores_BKV.shape
-        if self.topology.lockstep:
-            scores_BK, choice_BK = scores_BKV.view(count, -1).topk(k)
-            parents_BK = torch.div(choice_BK, vocabulary, rounding_mode="floor")
-            places_BK = (beam.place_B + 1).unsqueeze(1).expand(-1, k)
-            return Choice(parents_BK, choice_BK - parents_BK * vocabulary, scores_BK, places_BK)
+    def _choose_move(self, beam: Beam, frames: Frames) -> Choice:
+        """The K best of all that hypotheses can do: those at the earliest place take a token or blank and a duration, others wait.
 
-        best_BKC, token_BKC = scores_BKV[..., 1:].topk(min(k, vocabulary - 1))  # of one hypothesis, more cannot be among the K best
-        scores_BKX = torch.cat([scores_BKV[..., :1], best_BKC], dim=2)
-        kinds_X = (torch.arange(scores_BKX.shape[2], device=scores_BKV.device) > 0).long()  # 0 for blank, 1 for tokens
-        kinds_21 = torch.tensor([[False], [True]], device=scores_BKV.device)
-        durations_L = torch.tensor(self.topology.durations, device=scores_BKV.device)
-        places_BK2L = self.topology.move(beam.places_BK[..., None, None], durations_L, kinds_21, beam.lens_B.view(-1, 1, 1, 1))
-        durations_BK2L = merge(durations_BKL.unsqueeze(2).expand(places_BK2L.shape), places_BK2L)
-        scores_BKXL = scores_BKX.unsqueeze(3) + durations_BK2L.index_select(2, kinds_X)
+        M counts the former, X blank and the C best tokens of each (more than K of one hypothesis cannot be among the K best), Y = X * L
+        all that one can do; waiting is the first of them.
+        """
+        count, k = beam.scores_BK.shape
+        ready_M = (beam.places_BK == beam.place_B.unsqueeze(1)).view(-1).nonzero().squeeze(1)
+        utterance_M = torch.div(ready_M, k, rounding_mode="floor")
+        encoder_MJ = frames.at(beam.rows_B, self.topology.frames(beam.place_B))[utterance_M]
+        fused_MV = None if beam.fusion is None else beam.fusion.fused_NV[ready_M]
+        scores_MV, lasting_ML = self._scores(encoder_MJ, beam.predictor_NJ[ready_M], beam.scores_BK.view(-1)[ready_M], fused_MV)
+        best_MC, token_MC = scores_MV[:, 1:].topk(len(self.kind_X) - 1)
+        scores_MX = torch.cat([scores_MV[:, :1], best_MC], dim=1)
+        tokens_MX = F.pad(token_MC + 1, (1, 0), value=BLANK)
 
-        ready_BK1 = beam.places_BK.unsqueeze(2) == beam.place_B.view(-1, 1, 1)
-        waiting_BK1 = beam.scores_BK.unsqueeze(2).masked_fill(ready_BK1, -math.inf)
-        pool_BKX = torch.cat([waiting_BK1, scores_BKXL.flatten(2).masked_fill(~ready_BK1, -math.inf)], dim=2)
-        scores_BK, choice_BK = pool_BKX.flatten(1).topk(k)
-        places_BKX = torch.cat([beam.places_BK.unsqueeze(2), places_BK2L.index_select(2, kinds_X).flatten(2)], dim=2)
-        tokens_BKX = F.pad((token_BKC + 1).repeat_interleave(len(durations_L), dim=2), (1 + len(durations_L), 0), value=BLANK)
-        parents_BK = torch.div(choice_BK, pool_BKX.shape[2], rounding_mode="floor")
-        return Choice(parents_BK, tokens_BKX.flatten(1).gather(1, choice_BK), scores_BK, places_BKX.flatten(1).gather(1, choice_BK))
+        durations_L, lens_M11 = self.topology.durations_L, beam.lens_B[utterance_M].view(-1, 1, 1)
+        places_M2L = self.topology.move(beam.place_B[utterance_M].view(-1, 1, 1), durations_L, self.is_token_21, lens_M11)
+        lasting_M2L = merge(lasting_ML.unsqueeze(1).expand(places_M2L.shape), places_M2L)
+        scores_MXL = scores_MX.unsqueeze(2) + lasting_M2L.index_select(1, self.kind_X)
+
+        scores_NY = torch.full((count * k, scores_MXL[0].numel()), -math.inf, device=ready_M.device)
+        scores_NY[:, 0] = beam.scores_BK.view(-1)
+        tokens_NY = torch.full_like(scores_NY, BLANK, dtype=torch.int64)
+        places_NY = beam.places_BK.view(-1, 1).repeat(1, scores_NY.shape[1])
+        scores_NY.index_copy_(0, ready_M, scores_MXL.flatten(1))
+        tokens_NY.index_copy_(0, ready_M, tokens_MX.repeat_interleave(len(durations_L), dim=1))
+        places_NY.index_copy_(0, ready_M, places_M2L.index_select(1, self.kind_X).flatten(1))
+        scores_BK, choice_BK = scores_NY.view(count, -1).topk(k)
+        parents_BK = torch.div(choice_BK, scores_NY.shape[1], rounding_mode="floor")
+        tokens_BK, places_BK = (values_NY.view(count, -1).gather(1, choice_BK) for values_NY in (tokens_NY, places_NY))
+        return Choice(parents_BK, tokens_BK, scores_BK, places_BK)
+
+    def _scores(self, encoder: Tensor, predictor: Tensor, scores: Tensor, fused: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of hypotheses (...) with ``scores``: scores after each token (..., V), and log-probabilities of its duration (..., L)."""
+        tokens, durations = self.topology.log_probs(self.joiner(encoder, predictor))
+        tokens += scores.unsqueeze(-1)
+        if fused is not None:
+            tokens += fused.view(tokens.shape)
+        return tokens, durations
 
     def _extend(self, beam: Beam, choice: Choice) -> Beam:
         """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions."""

@@ -30,8 +30,8 @@ class TopologyConfig(TransducerSearchConfig):
 class Topology:
     """What moves how far in a model.
 
-    durations: frames that a token or blank may last. Blank of duration 0 counts as 1, as in the searches of the TDT paper: training
-    forbids it, but the model normalises durations apart from tokens and cannot.
+    durations_L: frames that a token or blank may last, int64. Blank of duration 0 counts as 1, as in the searches of the TDT paper:
+    training forbids it, but the model, which normalises durations apart from tokens, cannot.
     symbols: tokens per frame at most. learnt: whether the model tells durations.
     jumps: whether frames may be left out. lockstep: whether every token and every blank moves by one frame, so that all hypotheses
     are always at the same one.
@@ -40,11 +40,12 @@ class Topology:
     def __init__(self, model: Any, config: TopologyConfig) -> None:
         self.joiner = model.joiner
         self.learnt = bool(model.joiner.durations)
-        self.durations: tuple[int, ...] = model.joiner.durations or (0,)
+        durations: tuple[int, ...] = model.joiner.durations or (0,)
+        self.durations_L = torch.tensor(durations, device=next(model.parameters()).device)
         self.symbols = 1
-        if 0 in self.durations:
+        if 0 in durations:
             self.symbols = config.max_symbols_per_frame or (SYMBOLS if self.learnt else 1)
-        self.jumps = max(self.durations) > 1
+        self.jumps = max(durations) > 1
         self.lockstep = not self.jumps and self.symbols == 1
         self.blank_penalty = config.blank_penalty
 

@@ -49,8 +49,8 @@ class FixedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight = linear.weight.detach()
-        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.weight = linear.weight.detach().clone()
+        self.bias = None if linear.bias is None else linear.bias.detach().clone()
         kernel = self.weight[:, :, None, None].contiguous(memory_format=torch.channels_last)
         image = [1, self.in_features, 1, MIN_ROWS]
         self.packed = torch.ops.mkldnn_prepacked.conv2d_prepack(kernel, self.bias, [1, 1], [0, 0], [1, 1], 1, image, "none")

@@ -4,19 +4,19 @@
 
 Utterances of 5 to 15 s at 40 ms a frame, with a token every 7 frames on average; tokens and blanks of the TDT last until the next
 token, as far as its durations go. Encoder output is made so that both models find these tokens, with doubts about some.
-For each search: time (the best of several runs), the same over greedy search of the RNN-T, calls of the joiner, its evaluations per
-frame (of the TDT's greedy search: the share of frames that it visits; beams make some for confidences, too), and token errors.
+For each search: time (the best of several runs), the same over greedy search of this model and over that of the RNN-T, calls of the
+joiner, its evaluations per frame (of the TDT's greedy search: the share of frames that it visits; beams make some for confidences,
+too), and token errors.
 """
 from __future__ import annotations
 
 import argparse
 import resource
-from typing import Any, Callable
+from typing import Any
 
 import kaldialign
 import torch
 from bench_encoder import best_time
-from torch import Tensor
 
 from asr.decode import build_search
 from asr.decode.greedy import Greedy
@@ -75,15 +75,8 @@ def measured(model: Model, encoder_out: EncoderOut, texts: list[list[int]], conf
     hook.remove()
     search = build_search(config, model, None)
     errors = sum(kaldialign.edit_distance(text, list(best[0].tokens))["total"] for text, best in zip(texts, found))
-    run: Callable[[], object] = lambda: search.decode(encoder_out)
-    return best_time(run, seconds), len(calls), sum(calls) / int(encoder_out.lens_B.sum()), errors / sum(map(len, texts))
-
-
-def on(device: str, encoder_out: EncoderOut) -> EncoderOut:
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.to(device)
-
-    return EncoderOut(moved(encoder_out.frames_BSD), moved(encoder_out.lens_B))
+    elapsed = best_time(lambda: search.decode(encoder_out), seconds)
+    return elapsed, len(calls), sum(calls) / int(encoder_out.lens_B.sum()), errors / sum(map(len, texts))
 
 
 def main() -> None:
@@ -98,28 +91,27 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    models = {
-        "RNN-T": Model(args.vocabulary, args.dim, ()).eval().to(args.device),
-        "TDT": Model(args.vocabulary, args.dim, DURATIONS).eval().to(args.device),
-    }
+    models = {"RNN-T": Model(args.vocabulary, args.dim, ()).eval(), "TDT": Model(args.vocabulary, args.dim, DURATIONS).eval()}
     models["RNN-T"].predictor.load_state_dict(models["TDT"].predictor.state_dict())
     models["RNN-T"].joiner.predictor_proj.load_state_dict(models["TDT"].joiner.predictor_proj.state_dict())
-    encoder_out, texts = speech(models["TDT"].cpu(), args.utterances)
-    encoder_out = on(args.device, encoder_out)
-    models["TDT"].to(args.device)
+    encoder_out, texts = speech(models["TDT"], args.utterances)
+    encoder_out = EncoderOut(encoder_out.frames_BSD.to(args.device), encoder_out.lens_B.to(args.device))
+    for model in models.values():
+        model.to(args.device)
     frames = int(encoder_out.lens_B.sum())
     print(
         f"torch {torch.__version__} on {args.device}, {args.threads} thread(s): {args.utterances} utterances, {0.04 * frames:.0f} s, "
         f"{sum(map(len, texts))} tokens in {frames} frames, vocabulary {args.vocabulary}, dim {args.dim}"
     )
-    print(f"{'search':<16}{'model':<8}{'ms':>8}{'x greedy':>10}{'calls':>8}{'per frame':>11}{'errors':>9}")
-    base = 0.0
+    print(f"{'search':<16}{'model':<8}{'ms':>8}{'x greedy':>10}{'x RNN-T':>9}{'calls':>8}{'per frame':>11}{'errors':>9}")
+    greedy: dict[str, float] = {}
     searches: dict[str, Any] = {"greedy": Greedy.Config(), **{f"beam {k}": ModifiedBeam.Config(beam=k) for k in args.beams}}
     for name, config in searches.items():
         for family, model in models.items():
             elapsed, calls, evaluations, errors = measured(model, encoder_out, texts, config, args.seconds)
-            base = base or elapsed
-            print(f"{name:<16}{family:<8}{1e3 * elapsed:>8.1f}{elapsed / base:>10.2f}{calls:>8}{evaluations:>11.2f}{errors:>9.1%}")
+            own, rnnt = greedy.setdefault(family, elapsed), greedy["RNN-T"]
+            ratios = f"{elapsed / own:>10.2f}{elapsed / rnnt:>9.2f}"
+            print(f"{name:<16}{family:<8}{1e3 * elapsed:>8.1f}{ratios}{calls:>8}{evaluations:>11.2f}{errors:>9.1%}")
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

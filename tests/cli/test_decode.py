@@ -20,7 +20,7 @@ from asr.experiment import ExperimentConfig, build_model
 from asr.lang import make_lexicon, write_lang
 from asr.lang.graphs import compose_hlg, compose_lg, grammar
 from asr.lm import estimate, write_arpa
-from asr.tokens import train_tokenizer
+from asr.tokens import load_tokenizer, train_tokenizer
 from asr.train.checkpoints import CheckpointConfig, CheckpointStore
 
 TEXTS = ["yes no", "no", "yes yes no", "no no", "yes"]
@@ -75,15 +75,19 @@ def trained(tmp_path_factory) -> Path:
         lg = compose_lg(lang.fst("L_disambig"), g, tokenizer.vocab_size, len(lang.words) - 1)
         lg.save(lang_dir / "LG.pt")
         compose_hlg(lg, tokenizer.vocab_size, modified=False).save(lang_dir / "HLG.pt")
+    save_random_model(root / "exp", config, tokenizer)
+    shutil.copy(root / "config.yaml", root / "exp" / "config.yaml")
+    return root
+
+
+def save_random_model(exp: Path, config: ExperimentConfig, tokenizer) -> None:
     torch.manual_seed(2)
     model = build_model(config, tokenizer)
     with torch.no_grad():
         model.joiner.output_linear.weight *= 3
         model.ctc.output_linear.weight *= 3
     tensors = {"model": model.state_dict(), "average": {"count": 0, "sums": {}}}
-    CheckpointStore(root / "exp" / "checkpoints", CheckpointConfig()).save(tensors, {"position": {"epoch": 1, "step": 1}}, "epoch", 1)
-    shutil.copy(root / "config.yaml", root / "exp" / "config.yaml")
-    return root
+    CheckpointStore(exp / "checkpoints", CheckpointConfig()).save(tensors, {"position": {"epoch": 1, "step": 1}}, "epoch", 1)
 
 
 def _corpus(root: Path, split: str) -> None:
@@ -200,6 +204,20 @@ def test_exceptions_are_marked(root):
     assert header.tuned_on is None and header.settings["tune"] and not header.scales
     assert decode("--splits", "test", "--searches", "beam", "--tune", "--tune-on-test") == 0
     assert hypotheses.read(root / "exp/decode/test/beam.jsonl").header.tuned_on == "test"
+
+
+def test_a_model_with_durations(root, capsys):
+    values = {**CONFIG, "model": {**CONFIG["model"], "joiner": {"dim": 16, "durations": [0, 1, 2]}}}
+    (root / "exp/config.yaml").write_text(yaml.safe_dump(values))
+    shutil.rmtree(root / "exp/checkpoints")
+    save_random_model(root / "exp", load_config(ExperimentConfig, root / "exp/config.yaml"), load_tokenizer(root / "exp/tokens"))
+    assert decode("--splits", "dev", "--tune") == 0
+    assert "skipped: fast beam search knows no durations" in capsys.readouterr().out
+    assert decode("--splits", "test", "--searches", "greedy", "beam") == 0
+    for name in ("greedy", "beam"):
+        result = hypotheses.read(root / f"exp/decode/test/{name}.jsonl")
+        words = [w for u in result.utterances for w in u.words]
+        assert words and all(0 <= w.start < w.end <= 1.5 and 0 <= w.confidence <= 1 for w in words)
 
 
 def test_transcribe_reads_any_rate_and_any_channels(root, capsys):

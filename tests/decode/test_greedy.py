@@ -41,9 +41,12 @@ def test_equals_frame_by_frame(predictor, max_symbols, blank_penalty):
 
 
 @torch.no_grad()
-def test_confidence_is_the_posterior_of_the_token():
+@pytest.mark.parametrize("blank_penalty", [0.0, 1.5, -2.0])
+def test_confidence_is_the_posterior_of_the_token(blank_penalty):
+    """A penalty of blank has no part in it."""
     model, encoder_out = random_model(3), random_encoder_out()
-    for hypothesis, alone in zip(Greedy(Greedy.Config(), model).decode(encoder_out), one_by_one(encoder_out)):
+    search = Greedy(Greedy.Config(blank_penalty=blank_penalty), model)
+    for hypothesis, alone in zip(search.decode(encoder_out), one_by_one(encoder_out)):
         h = hypothesis[0]
         for u, (token, frame) in enumerate(zip(h.tokens, h.frames)):
             expected = log_probs(model, alone.frames_BSD[0, frame], list(h.tokens[:u])).exp()[token]

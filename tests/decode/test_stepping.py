@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asr.decode.stepping import StatelessTables, stepping
+from asr.decode.stepping import Frames, StatelessTables, stepping
 from asr.models.predictors import LstmPredictor, StatelessPredictor
+from tests.decode.models import random_encoder_out, random_model
 
 
 @torch.no_grad()
@@ -25,3 +26,12 @@ def test_tables_equal_the_predictor_run_over_whole_sequences(context):
 def test_other_predictors_step_themselves():
     predictor = LstmPredictor(LstmPredictor.Config(dim=8), 6)
     assert stepping(predictor) is predictor
+
+
+@torch.no_grad()
+def test_frames_are_projected_before_or_when_they_are_visited():
+    joiner, frames_BSD = random_model().joiner, random_encoder_out().frames_BSD
+    rows_N1, frames_NW = torch.tensor([[4], [0]]), torch.tensor([[3, 7, 7], [0, 1, 8]])
+    expected = joiner.project_encoder(frames_BSD[rows_N1, frames_NW])
+    for visits_all in (True, False):
+        torch.testing.assert_close(Frames(joiner, frames_BSD, visits_all).at(rows_N1, frames_NW), expected)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from asr.models.layers import IMAGES, MIN_ROWS, Dropout, Linear
+from asr.models.layers import IMAGES, MIN_FIXED_WORK, MIN_ROWS, Dropout, FixedLinear, Linear, fixed
 
 SHAPES = [(MIN_ROWS - 1,), (MIN_ROWS,), (MIN_ROWS + 1,), (IMAGES, 40), (7, 41), (9, 5, 7), (1, 1000), (0,), (3, 0)]
 
@@ -33,6 +33,36 @@ def test_linear_takes_inputs_that_are_not_contiguous():
     layer = Linear(12, 20)
     x = torch.randn(12, 300).t()
     torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(), (1,), (15,), (16,), (3, 50), (0, 4), (400,)], ids=str)
+def test_fixed_linear_is_linear(shape, bias):
+    torch.manual_seed(0)
+    linear = Linear(256, MIN_FIXED_WORK // 256 // 16, bias=bias)
+    x = torch.randn(*shape, 256)
+    torch.testing.assert_close(FixedLinear(linear)(x), nn.functional.linear(x, linear.weight, linear.bias), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_fixed_module_keeps_its_function_when_the_weights_change():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Linear(512, 512), nn.Linear(512, 3)
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    torch.manual_seed(0)
+    module, x = Two(), torch.randn(40, 512)
+    expected, copied = module(x), fixed(module)
+    module.first.weight.zero_()
+    torch.testing.assert_close(copied(x), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(module(x), expected, atol=1e-2)
+    half = Two().double()
+    assert fixed(half) is half
 
 
 def test_traced_linear_is_a_matrix_product():
