@@ -54,9 +54,9 @@ def next_tokens(targets: Targets) -> Tensor:
 
 
 def delay_penalised(label_BSW: Tensor, frame_lens_B: Tensor, penalty: float) -> Tensor:
-    """Labels made the less probable the later they come, by ``penalty`` per frame, and the more before the middle of the utterance.
+    """Labels made more probable before the middle of the utterance, and less behind it, by ``penalty`` per frame.
 
-    Kang et al., "Delay-penalized transducer for low-latency streaming ASR", ICASSP 2023, eq. 10.
+    Kang et al., "Delay-penalized transducer for low-latency streaming ASR", ICASSP 2023.
     """
     if penalty == 0.0:
         return label_BSW
@@ -89,7 +89,7 @@ def window_arcs(
     encoder_NJ = joiner.project_encoder(encoder_out.frames_BSD[valid_BS])
     predictor_MJ = joiner.project_predictor(predictor_BWD).flatten(0, 1)
     inputs = encoder_NJ, utterance_N1 * rows + row_NR, next_tokens(targets)[utterance_N1, row_NR]
-    piece = max(1, LOGITS_AT_ONCE[first_BS.device.type] // (width * joiner.output_linear.out_features))
+    piece = max(1, LOGITS_AT_ONCE.get(first_BS.device.type, 1 << 26) // (width * joiner.output_linear.out_features))
     if recompute and piece < len(encoder_NJ):
         pieces = zip(*(part.split(piece) for part in inputs))
         parts = [checkpoint(_node_arcs, joiner, predictor_MJ, *part, use_reentrant=False) for part in pieces]

@@ -20,7 +20,7 @@ from asr.types import EncoderOut, LossOut, Targets
 
 class TdtConfig(BaseConfig):
     """sigma: taken from the log-probability of every token and blank, so that alignments of few, long arcs are preferred
-        ("logit under-normalisation", section 3.3 of the paper). It is part of the loss's value.
+        (the paper's logit under-normalisation). It is part of the loss's value.
     omega: the share of training batches, drawn at random, whose loss is that of RNN-T over the tokens alone, for which durations do
         not matter; a model so trained can also be searched frame by frame.
     """

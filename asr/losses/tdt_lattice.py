@@ -1,6 +1,6 @@
 """The sum over all alignments of a token-and-duration transducer, by the forward-backward algorithm in log space.
 
-Xu et al., "Efficient sequence transduction by jointly predicting tokens and durations", ICML 2023, section 3. A lattice has nodes
+Xu et al., "Efficient sequence transduction by jointly predicting tokens and durations", ICML 2023. A lattice has nodes
 (s, u): s frames consumed and u tokens emitted. From (s, u) a blank of duration d > 0 leads to (s + d, u), a label of duration d to
 (s + d, u + 1). An alignment is a path from (0, 0) to (S, U) whose last arc is a blank: as in the paper, durations add up to S
 exactly, no label leads to the end and nothing beyond it. A blank of duration 0 would lead nowhere, and does not exist.

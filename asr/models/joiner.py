@@ -20,7 +20,7 @@ class Joiner(nn.Module):
 
     The projections are separate calls because they are much cheaper before the two are broadcast against each other.
     With durations it is a token-and-duration transducer's (TDT; Xu et al., "Efficient sequence transduction by jointly predicting
-    tokens and durations", ICML 2023, section 3): behind the V logits of tokens stand L of durations, normalised apart from them.
+    tokens and durations", ICML 2023): behind the V logits of tokens stand L of durations, normalised apart from them.
     """
 
     class Config(BaseConfig):
