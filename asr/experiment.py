@@ -57,6 +57,10 @@ class Layout:
             return self.cuts(split)
         return self.data / self.config.features.name / f"{split}.jsonl.gz"
 
+    def shar(self, split: str) -> Path:
+        """Shards of a split, where they were written."""
+        return self.data / f"shar_{self.config.features.name if self.config.features.stored else 'audio'}" / split
+
     @property
     def lang(self) -> Path:
         return self.data / f"lang_{self.config.tokens.name}"

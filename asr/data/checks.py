@@ -33,6 +33,8 @@ class Tokenizer(Protocol):
 
     def unknown(self, text: str) -> list[str]: ...
 
+    def __hash__(self) -> int: ...
+
 
 def sift(cuts: Iterable["MonoCut"], split: str, check: Check, dropped: list[Dropped]) -> list["MonoCut"]:
     """The cuts that pass; the others are added to ``dropped``."""

@@ -10,17 +10,18 @@ import signal
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from asr.data.augment import Noise, perturb_volume
+from asr.data.augment import Noise, Reverb, perturb_volume
 from asr.data.batches import BatchConfig, derived_seed, evaluation_plan, padding, training_plan
 from asr.data.checks import Tokenizer
 from asr.data.manifests import read_cuts
+from asr.data.shar import SharPlan, shar_cuts
 from asr.features import Fbank, SpecAugment
 from asr.types import Batch, Targets
 
@@ -32,13 +33,13 @@ class BatchLoader:
     """An iterable of :class:`Batch`; iterating again gives the same batches again.
 
     num_batches: of the whole epoch, skipped ones and those of other ranks included.
-    padding: the fraction of the epoch's frames that is padding.
+    padding: the fraction of the epoch's frames that is padding, as planned.
     ``len(loader)``: batches that iterating gives.
     """
 
     def __init__(self, dataset: "_Batches", indices: Sequence[int], workers: int) -> None:
         self.num_batches = len(dataset.plan)
-        self.padding = padding(dataset.plan)
+        self.padding = dataset.plan.padding if isinstance(dataset.plan, SharPlan) else padding(dataset.plan)
         self._dataset = dataset
         self._indices = indices
         self._workers = min(workers, len(indices))
@@ -63,23 +64,33 @@ def training_loader(
 ) -> BatchLoader:
     """Shuffled, augmented batches of one epoch with targets.
 
-    All ranks see one global sequence of batches; this one takes those with index % world_size == rank, up to the last index
-    at which every rank still has one. skip_batches: how many batches of the global sequence were done before; they cost nothing.
+    cuts_path: the manifest; where the config names shards, they take its place.
+    All ranks see one global sequence of batches; this one takes those with index % world_size == rank, so that at the end of an
+    epoch some may have one batch less. skip_batches: how many batches of the global sequence were done before; they cost nothing.
     exclude: ids of utterances to leave out (see ``check_targets``).
     Raises ValueError where the audio is to change and the features are stored, where features are missing, or none is left.
     """
     if features.stored and config.changes_audio:
-        raise ValueError("perturb_speed, perturb_volume and noise change the audio, so stored features are of no use: "
+        raise ValueError("perturb_speed, perturb_volume, rir and noise change the audio, so stored features are of no use: "
                          "set features.stored: false")
-    cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
-    if not cuts:
-        raise ValueError(f"{cuts_path}: no utterance is left to train on")
-    plan = training_plan(cuts, config, seed, epoch)
+    plan: Any
+    if config.shar is not None:
+        plan = SharPlan(config.shar, config, features, tokenizer if config.max_lattice else None, seed=seed, epoch=epoch, exclude=exclude)
+    else:
+        cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
+        if not cuts:
+            raise ValueError(f"{cuts_path}: no utterance is left to train on")
+        counts = _token_counts(cuts_path, _stamp(cuts_path), tokenizer) if config.max_lattice else {}
+        plan = training_plan(cuts, config, seed, epoch, lambda cut: counts[cut.id])
     cache = _cached_features(cuts_path, _stamp(cuts_path), features) if config.cache else None
     dataset = _Batches(plan, features, tokenizer, cache, _Augmentation(config, features.sample_rate, seed, epoch))
-    usable = len(plan) - len(plan) % world_size
-    indices = [index for index in range(skip_batches, usable) if index % world_size == rank]
+    indices = [index for index in range(skip_batches, len(plan)) if index % world_size == rank]
     return BatchLoader(dataset, indices, 0 if config.cache else config.workers)
+
+
+def training_cuts(cuts_path: Path, config: BatchConfig) -> "Iterable[MonoCut]":
+    """The cuts that :func:`training_loader` would load, one after the other, without their data where they lie in shards."""
+    return _cuts(cuts_path) if config.shar is None else shar_cuts(config.shar.dir)
 
 
 def evaluation_loader(
@@ -109,6 +120,7 @@ class _Augmentation:
 
     def __init__(self, config: BatchConfig, sample_rate: int, seed: int, epoch: int) -> None:
         self.volume = config.perturb_volume
+        self.reverb = None if config.rir is None else Reverb(config.rir, sample_rate)
         self.noise = None if config.noise is None else Noise(config.noise, sample_rate)
         self.spec_augment = None if config.spec_augment is None else SpecAugment(config.spec_augment)
         self._position = (seed, epoch)
@@ -117,6 +129,8 @@ class _Augmentation:
         return random.Random(derived_seed(*self._position, index, "audio"))
 
     def waveform(self, samples: Tensor, rng: random.Random) -> Tensor:
+        if self.reverb is not None:
+            samples = self.reverb(samples, rng)
         if self.noise is not None:
             samples = self.noise(samples, rng)
         if self.volume is not None:
@@ -134,7 +148,7 @@ class _Batches(Dataset):  # type: ignore[type-arg]
     """Item k is the k-th batch of the plan."""
 
     def __init__(
-        self, plan: "list[list[MonoCut]]", features: Fbank.Config, tokenizer: Tokenizer | None,
+        self, plan: "list[list[MonoCut]] | SharPlan", features: Fbank.Config, tokenizer: Tokenizer | None,
         cache: Mapping[str, Tensor] | None, augmentation: _Augmentation | None,
     ) -> None:
         self.plan = plan
@@ -186,7 +200,9 @@ def waveform(cut: "MonoCut", sample_rate: int) -> Tensor:
     try:
         audio: Any = cut.load_audio()
     except Exception as error:  # whatever a decoder raises
-        raise ValueError(f"utterance '{cut.id}': cannot read {cut.recording.sources[0].source} ({type(error).__name__}); "
+        source = cut.recording.sources[0]
+        place = source.source if source.type == "file" else "its audio"
+        raise ValueError(f"utterance '{cut.id}': cannot read {place} ({type(error).__name__}); "
                          "if it was there before, restore it, else run the stage of manifests again") from error
     return torch.from_numpy(audio[0])
 
@@ -202,7 +218,7 @@ def stored_features(cut: "MonoCut", config: Fbank.Config) -> Tensor:
                          "remove the directory and run the stage of features again") from error
     if features.shape[1] != config.dim:
         raise ValueError(f"utterance '{cut.id}': its stored features have {features.shape[1]} bins, the config asks for {config.dim}")
-    return torch.from_numpy(features)
+    return torch.from_numpy(features).float()
 
 
 @contextmanager
@@ -236,6 +252,11 @@ def _cuts(path: Path) -> "list[MonoCut]":
 @lru_cache(maxsize=8)
 def _read_once(path: Path, stamp: Any) -> "list[MonoCut]":
     return read_cuts(path)
+
+
+@lru_cache(maxsize=2)
+def _token_counts(path: Path, stamp: Any, tokenizer: Tokenizer) -> dict[str, int]:
+    return {cut.id: len(tokenizer.encode(cut.supervisions[0].text or "")) for cut in _cuts(path)}
 
 
 @lru_cache(maxsize=2)

@@ -8,7 +8,7 @@ import gzip
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
 
 from asr.files import atomic_write
 
@@ -52,14 +52,14 @@ def read_cuts(path: Path) -> list["MonoCut"]:
     """The cuts of a manifest, in its order. Raises ValueError where it is absent, damaged, or holds other things than such cuts."""
     import asr.data.archive  # noqa: F401  so that cuts can load their features
 
-    return [_cut(values, path, number) for number, values in enumerate(_lines(path), start=1)]
+    return [parse_cut(values, path, number) for number, values in enumerate(json_lines(path), start=1)]
 
 
 def read_transcripts(path: Path) -> list[Transcript]:
     """The same without lhotse, for those who want words and not audio."""
     return [
         Transcript(values["id"], supervision.get("text") or "", supervision.get("speaker"), values["duration"])
-        for values in _lines(path) for supervision in values["supervisions"]
+        for values in json_lines(path) for supervision in values["supervisions"]
     ]
 
 
@@ -91,7 +91,7 @@ def _kind(reason: str) -> str:
     return reason.partition(":")[0].partition(" (")[0]
 
 
-def _lines(path: Path) -> Iterable[Any]:
+def json_lines(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such manifest; run the stage that makes it first")
     opener: Any = gzip.open if path.suffix == ".gz" else open
@@ -103,7 +103,7 @@ def _lines(path: Path) -> Iterable[Any]:
         raise ValueError(f"{path}: damaged ({error}); remove it and run the stage that makes it again") from None
 
 
-def _cut(values: Any, path: Path, number: int) -> "MonoCut":
+def parse_cut(values: Any, path: Path, number: int) -> "MonoCut":
     from lhotse.serialization import deserialize_item
 
     try:

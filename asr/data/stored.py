@@ -7,21 +7,14 @@
 """
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from tqdm import tqdm
-
 from asr.data.loader import waveform
 from asr.data.manifests import read_cuts, write_cuts
+from asr.data.processes import run_tasks
 from asr.features import FEATURES, Fbank
 from asr.files import atomic_path, atomic_write, fingerprint
 
@@ -55,7 +48,8 @@ def compute_features(cuts_path: Path, output: Path, config: Fbank.Config, *, job
     for leftover in directory.glob(".*part*"):
         leftover.unlink(missing_ok=True)
     missing = [shard for shard in shards if not shard.is_done()]
-    _compute_all(missing, config, jobs, f"features of {output.name.partition('.')[0]}")
+    run_tasks(partial(compute_shard, config=config), missing, [len(shard.cuts) for shard in missing], jobs,
+              f"features of {output.name.partition('.')[0]}")
     write_cuts(output, (cut for shard in shards for cut in read_cuts(shard.manifest)))
     current = {path for shard in shards for path in (shard.archive, shard.manifest, shard.key_file)}
     for stale in set(directory.iterdir()) - current:  # of an earlier run with other cuts
@@ -80,26 +74,6 @@ def _shards(cuts: "list[MonoCut]", output: Path, config: Fbank.Config, shard_sec
         )
         for number, group in enumerate(groups)
     ]
-
-
-def _compute_all(shards: list[Shard], config: Fbank.Config, jobs: int, title: str) -> None:
-    if not shards:
-        return
-    progress = tqdm(total=sum(len(shard.cuts) for shard in shards), desc=title, unit="utt", delay=3)
-    workers = min(jobs, len(shards))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), initializer=_start_worker, initargs=(os.getpid(),))
-    with progress:
-        try:
-            running: dict[Future[None], Shard] = {pool.submit(compute_shard, shard, config): shard for shard in shards}
-            for done in as_completed(running):
-                done.result()
-                progress.update(len(running[done].cuts))
-        except BaseException:  # an error or an interrupt: what runs is abandoned, what is finished stays
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def compute_shard(shard: Shard, config: Fbank.Config) -> None:
@@ -128,16 +102,3 @@ def compute_shard(shard: Shard, config: Fbank.Config) -> None:
     write_cuts(shard.manifest, with_features)
     with atomic_write(shard.key_file) as file:
         file.write(shard.key)
-
-
-def _start_worker(parent: int) -> None:
-    """One thread; no interrupt of its own; and an end when the program that started it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

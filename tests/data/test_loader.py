@@ -125,11 +125,11 @@ def test_skipped_batches_are_not_read(data: Path, tmp_path: Path) -> None:
 
 def test_ranks_share_one_sequence(data: Path) -> None:
     whole = batches(data)
-    for world in (2, 3):
-        usable = len(whole) - len(whole) % world
+    assert any(len(whole) % world for world in (2, 5)), "some rank has one batch less"
+    for world in (2, 5):
         for rank in range(world):
-            assert same(batches(data, rank=rank, world=world), whole[rank:usable:world])
-            assert same(batches(data, rank=rank, world=world, skip=2 * world), whole[2 * world + rank:usable:world])
+            assert same(batches(data, rank=rank, world=world), whole[rank::world])
+            assert same(batches(data, rank=rank, world=world, skip=2 * world), whole[2 * world + rank::world])
 
 
 def test_length_and_padding_are_known(data: Path) -> None:

@@ -1,0 +1,91 @@
+"""Writing shards that :mod:`asr.data.shar`, and lhotse itself (``CutSet.from_shar``), read."""
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.data.batches import derived_seed
+from asr.data.loader import stored_features
+from asr.data.manifests import read_cuts
+from asr.data.processes import run_tasks
+from asr.features import Fbank
+from asr.files import fingerprint
+
+if TYPE_CHECKING:
+    from lhotse.cut import MonoCut
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    number: int
+    cuts: "list[MonoCut]"
+
+    @property
+    def suffix(self) -> str:
+        return f".{self.number:06d}"
+
+
+def write_shar(cuts_path: Path, output: Path, features: Fbank.Config, *, shard_size: int, seed: int, jobs: int = 2) -> None:
+    """Writes the utterances of ``cuts_path``, shuffled, as shards of ``shard_size``: stored features as float16, else audio as FLAC.
+
+    An interrupted call goes on with the first unfinished shard; ``output`` appears, whole, when all are done. Raises ValueError
+    naming the utterance that cannot be read.
+    """
+    cuts = read_cuts(cuts_path)
+    random.Random(derived_seed(seed, "shards")).shuffle(cuts)
+    tasks = [ShardTask(number, cuts[first: first + shard_size]) for number, first in enumerate(range(0, len(cuts), shard_size))]
+    key = fingerprint(cuts_path, features.model_dump(mode="json"), shard_size, seed)
+    unfinished = output.with_name(f".{output.name}.{key[:12]}.part")
+    for other in set(output.parent.glob(f".{output.name}.*.part")) - {unfinished}:
+        shutil.rmtree(other)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for leftover in unfinished.glob(".shard*"):
+        shutil.rmtree(leftover)
+    missing = [task for task in tasks if not (unfinished / f"cuts{task.suffix}.jsonl.gz").exists()]
+    run_tasks(partial(write_shard, directory=unfinished, features=features), missing, [len(task.cuts) for task in missing], jobs,
+              f"shards of {output.name}")
+    if output.exists():
+        shutil.rmtree(output)
+    os.rename(unfinished, output)
+
+
+def write_shard(task: ShardTask, directory: Path, features: Fbank.Config) -> None:
+    """Data first, then the cuts, whose presence says that the shard is whole."""
+    from lhotse.shar import SharWriter
+
+    field, format = ("features", "numpy") if features.stored else ("recording", "flac")
+    with tempfile.TemporaryDirectory(prefix=".shard", dir=directory) as partial:
+        with SharWriter(partial, {field: format}, shard_size=None, shard_suffix=task.suffix, warn_unused_fields=False) as writer:
+            for cut in task.cuts:
+                try:
+                    writer.write(_in_memory(cut, features) if features.stored else cut.drop_features())
+                except Exception as error:  # whatever a decoder raises
+                    raise ValueError(f"utterance '{cut.id}': cannot be read ({type(error).__name__}: {error}); "
+                                     "run the stages of manifests and features again") from error
+        for name in (f"{field}{task.suffix}.tar", f"cuts{task.suffix}.jsonl.gz"):
+            path = Path(partial) / name
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(path, directory / name)
+
+
+def _in_memory(cut: "MonoCut", features: Fbank.Config) -> "MonoCut":
+    """The cut without its audio, its features as float16, the type they are stored in."""
+    from lhotse.utils import fastcopy
+
+    from asr.data.archive import DTYPE
+
+    stream = BytesIO()
+    np.save(stream, stored_features(cut, features).numpy().astype(DTYPE))
+    without_audio: Any = cut.drop_recording()
+    without_audio.features = fastcopy(cut.features, storage_type="memory_npy", storage_path="", storage_key=stream.getvalue())
+    return without_audio
