@@ -104,4 +104,5 @@ class Greedy:
                 predictor_NJ, state = predictor_NJ[left], tuple(part[left] for part in state)
         if not steps:
             return []
-        return [Emission(*ints, prob) for ints, prob in zip(torch.cat(steps, dim=1).t().tolist(), torch.cat(confidences).tolist())]
+        rows, places, tokens, durations = torch.cat(steps, dim=1).tolist()
+        return [Emission(*values) for values in zip(rows, places, tokens, durations, torch.cat(confidences).tolist())]

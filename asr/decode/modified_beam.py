@@ -220,9 +220,13 @@ class ModifiedBeam:
         """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions."""
         count, k = choice.scores_BK.shape
         hashes_BK = extend_hashes(beam.hashes_BK.gather(1, choice.parents_BK), choice.tokens_BK)
-        scores_BK = merge(choice.scores_BK, hashes_BK + choice.places_BK * SPREAD)
+        together = self.topology.lockstep  # all at one place: it tells no hypotheses apart, and no dead slot is left behind
+        scores_BK = merge(choice.scores_BK, hashes_BK if together else hashes_BK + choice.places_BK * SPREAD)
         alive_BK = scores_BK > -math.inf
-        places_BK = torch.where(alive_BK, choice.places_BK, self.topology.first_places(beam.lens_B).unsqueeze(1))
+        places_BK, place_B = choice.places_BK, beam.place_B + 1
+        if not together:
+            places_BK = torch.where(alive_BK, places_BK, self.topology.first_places(beam.lens_B).unsqueeze(1))
+            place_B = places_BK.min(1).values
 
         rows_N = (choice.parents_BK + torch.arange(0, count * k, k, device=scores_BK.device).unsqueeze(1)).view(-1)
         predictor_NJ = beam.predictor_NJ.index_select(0, rows_N)
@@ -237,7 +241,6 @@ class ModifiedBeam:
                 part.index_copy_(0, grown, new)
             if fusion is not None:
                 self.fusion.step(fusion, grown, tokens)
-        place_B = places_BK.min(1).values
         return Beam(beam.rows_B, beam.lens_B, place_B, scores_BK, hashes_BK, places_BK, predictor_NJ, state, fusion)
 
     def _read(self, trace: Trace) -> list[list[Hypothesis]]:
@@ -254,10 +257,8 @@ class ModifiedBeam:
             for slot in ranking:
                 if final[b][slot] == -math.inf and hypotheses:
                     break
-                tokens, frames, durations = paths.of(b, slot)
                 scores = {"model": model[b][slot], **dict(zip(self.fusion.names, parts[b][slot]))}
-                lasting = durations if self.topology.learnt else None
-                hypotheses.append(Hypothesis(tokens, final[b][slot], scores, frames=frames, durations=lasting))
+                hypotheses.append(paths.hypothesis(b, slot, final[b][slot], scores))
             results.append(hypotheses)
         return results
 
@@ -288,32 +289,45 @@ def merge(scores: Tensor, keys: Tensor) -> Tensor:
 @dataclass
 class Paths:
     """What each final slot's hypothesis did at each step: the token it took, BLANK where it took none (S, B, K), the frame where
-    it was (S, B), and the frames it moved on by (S, B, K). S counts steps here."""
+    it was (S, B), and the frames it moved on by (S, B, K), None without learnt durations. S counts steps here."""
 
     tokens_SBK: np.ndarray
     frames_SB: np.ndarray
-    durations_SBK: np.ndarray
+    durations_SBK: np.ndarray | None
 
-    def of(self, b: int, slot: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """(tokens, their frames, their durations) of one hypothesis."""
+    def hypothesis(self, b: int, slot: int, score: float, scores: dict[str, float]) -> Hypothesis:
         steps = np.flatnonzero(self.tokens_SBK[:, b, slot])
-        found = self.tokens_SBK[steps, b, slot], self.frames_SB[steps, b], self.durations_SBK[steps, b, slot]
-        return tuple(tuple(values.tolist()) for values in found)  # type: ignore[return-value]
+        tokens, frames = tuple(self.tokens_SBK[steps, b, slot].tolist()), tuple(self.frames_SB[steps, b].tolist())
+        durations = None if self.durations_SBK is None else tuple(self.durations_SBK[steps, b, slot].tolist())
+        return Hypothesis(tokens, score, scores, frames=frames, durations=durations)
 
 
 def trace_back(trace: Trace, topology: Topology) -> Paths:
     count, k = trace.final_BK.shape
-    tokens_SBK = np.zeros((len(trace.steps), count, k), dtype=np.int64)
-    durations_SBK = np.zeros_like(tokens_SBK)
+    tokens_SBK = np.full((len(trace.steps), count, k), BLANK, dtype=np.int64)
     frames_SB = np.zeros(tokens_SBK.shape[:2], dtype=np.int64)
+    durations_SBK = np.zeros_like(tokens_SBK) if topology.learnt else None
     slots_BK = np.tile(np.arange(k), (count, 1))
+    if not trace.steps:
+        return Paths(tokens_SBK, frames_SB, durations_SBK)
+    rows_A = _stacked([step.rows_B for step in trace.steps])  # A counts pairs of a step and an utterance, step by step
+    frames_A = _stacked([step.place_B for step in trace.steps]) // topology.symbols
+    tokens_AK = _stacked([step.choice.tokens_BK for step in trace.steps])
+    parents_AK = _stacked([step.choice.parents_BK for step in trace.steps])
+    ends_AK = _stacked([step.choice.places_BK for step in trace.steps]) // topology.symbols if topology.learnt else None
+    end = len(rows_A)
     for s in range(len(trace.steps) - 1, -1, -1):
-        step = trace.steps[s]
-        rows, frames = step.rows_B.cpu().numpy(), topology.frames(step.place_B).cpu().numpy()
-        slots = slots_BK[rows]
-        tokens_SBK[s, rows] = np.take_along_axis(step.choice.tokens_BK.cpu().numpy(), slots, 1)
-        places = np.take_along_axis(step.choice.places_BK.cpu().numpy(), slots, 1)
-        durations_SBK[s, rows] = places // topology.symbols - frames[:, None]
-        frames_SB[s, rows] = frames
-        slots_BK[rows] = np.take_along_axis(step.choice.parents_BK.cpu().numpy(), slots, 1)
+        start = end - len(trace.steps[s].rows_B)
+        rows = rows_A[start:end]
+        chosen = np.arange(start, end)[:, None], slots_BK[rows]
+        tokens_SBK[s, rows] = tokens_AK[chosen]
+        frames_SB[s, rows] = frames_A[start:end]
+        if durations_SBK is not None and ends_AK is not None:
+            durations_SBK[s, rows] = ends_AK[chosen] - frames_A[start:end, None]
+        slots_BK[rows] = parents_AK[chosen]
+        end = start
     return Paths(tokens_SBK, frames_SB, durations_SBK)
+
+
+def _stacked(tensors: list[Tensor]) -> np.ndarray:
+    return torch.cat(tensors).cpu().numpy()
