@@ -64,6 +64,41 @@ def has_text(cut: "MonoCut") -> str | None:
     return None if cut.supervisions[0].text else "empty transcript"
 
 
+def unique_audio() -> Check:
+    """One part of one recording, one utterance, in the whole corpus: the first is kept. Else test sets may hold what was trained on."""
+    seen: dict[tuple[Any, ...], str] = {}
+
+    def check(cut: "MonoCut") -> str | None:
+        source = cut.recording.sources[0]
+        first = seen.setdefault((source.type, str(source.source), cut.start, cut.duration, cut.channel), cut.id)
+        return None if first == cut.id else f"duplicate audio: the same as '{first}'"
+
+    return check
+
+
+def without_characters(forbidden: str) -> Check:
+    def check(cut: "MonoCut") -> str | None:
+        text = cut.supervisions[0].text or ""
+        found = sorted(set(forbidden) & set(text))
+        return f"forbidden characters: {' '.join(found)} in '{text}'" if found else None
+
+    return check
+
+
+def rate_between(lowest: float | None, highest: float | None) -> Check:
+    """Bounds in characters of the transcript per second of audio, both allowed; None for no bound."""
+    def check(cut: "MonoCut") -> str | None:
+        text = cut.supervisions[0].text or ""
+        rate = len(text) / cut.duration
+        if lowest is not None and rate < lowest:
+            return f"too little text for its audio: {rate:.1f} characters/s, min_rate is {lowest:g}: '{text}'"
+        if highest is not None and rate > highest:
+            return f"too much text for its audio: {rate:.1f} characters/s, max_rate is {highest:g}: '{text}'"
+        return None
+
+    return check
+
+
 def length_between(shortest: float, longest: float) -> Check:
     """Bounds in seconds, both allowed."""
     def check(cut: "MonoCut") -> str | None:

@@ -26,6 +26,8 @@ class CorpusConfig(BaseConfig):
     text: normalisation of the transcripts.
     sample_rate: Hz that all audio must have; ``resample: true`` converts other rates whenever audio is read.
     min_duration, max_duration: seconds; utterances outside are dropped.
+    min_rate, max_rate: characters of the normalised transcript per second; utterances outside are dropped, their text is of other audio.
+    forbidden: characters; utterances in whose normalised transcript one occurs are dropped.
     max_dropped: the largest fraction of one of the corpus's splits that may be dropped before that is an error.
     """
 
@@ -36,6 +38,9 @@ class CorpusConfig(BaseConfig):
     resample: bool = False
     min_duration: float = Field(default=0.1, ge=0)
     max_duration: float = Field(default=30.0, gt=0)
+    min_rate: float | None = Field(default=None, ge=0)
+    max_rate: float | None = Field(default=None, gt=0)
+    forbidden: str = ""
     max_dropped: float = Field(default=0.05, ge=0, le=1)
 
 
@@ -73,16 +78,20 @@ def _validate(
 ) -> dict[str, list["MonoCut"]]:
     normalize = Normalizer(config.text)
     new_id = checks.unique_ids()
+    new_audio = checks.unique_audio()
     length = checks.length_between(config.min_duration, config.max_duration)
+    rate = checks.rate_between(config.min_rate, config.max_rate)
     pools: dict[str, list["MonoCut"]] = {}
     for split, cuts in found.items():
         for cut in cuts:
             cut.supervisions[0].text = normalize(cut.supervisions[0].text or "")
-        for check in (new_id, checks.has_text):
+        for check in (new_id, new_audio, checks.has_text, checks.without_characters(config.forbidden)):
             cuts = checks.sift(cuts, split, check, dropped)
         if not config.resample:
             checks.check_sample_rate(cuts, config.sample_rate)
         cuts = checks.sift(cuts, split, checks.readable(cuts, jobs), dropped)
         cuts = [cut if cut.sampling_rate == config.sample_rate else cut.resample(config.sample_rate) for cut in cuts]
-        pools[split] = checks.sift(cuts, split, length, dropped)
+        for check in (length, rate):
+            cuts = checks.sift(cuts, split, check, dropped)
+        pools[split] = cuts
     return pools

@@ -1,4 +1,4 @@
-"""Characters (Unicode code points), each word preceded by the boundary mark."""
+"""Characters (Unicode code points); the boundary mark stands before each word, or is part of its first character's token."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,28 +11,45 @@ from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, 
 
 class CharTokenizer(Tokenizer):
     class Config(BaseConfig):
+        """boundary: the mark that begins a word is a token ``alone``, or ``attached`` to the word's first character. Attached, a word of
+        one character is one token: for texts that write each character of a script without spaces as a word.
+        """
+
         type: Literal["char"] = "char"
+        boundary: Literal["alone", "attached"] = "alone"
 
         @property
         def name(self) -> str:
-            return "char"
+            return "char" if self.boundary == "alone" else "char_attached"
 
     def __init__(self, config: "CharTokenizer.Config", symbols: Sequence[str]) -> None:
         super().__init__(config, symbols)
         self._ids = {symbol: token for token, symbol in enumerate(symbols)}
 
     def encode_word(self, word: str) -> list[int]:
-        return [self._ids[BOUNDARY]] + [self._ids.get(char, self.unk_id) if char != BOUNDARY else self.unk_id for char in word]
+        if BOUNDARY + word[0] in self._ids:  # never in a vocabulary whose boundary is alone
+            return [self._ids[BOUNDARY + word[0]], *map(self._id, word[1:])]
+        return [self._ids[BOUNDARY], *map(self._id, word)]
+
+    def _id(self, char: str) -> int:
+        return self._ids.get(char, self.unk_id) if char != BOUNDARY else self.unk_id
 
     def unknown(self, text: str) -> list[str]:
-        chars = dict.fromkeys("".join(text.split()))
-        return [char for char in chars if char not in self._ids or char == BOUNDARY]
+        found: dict[str, None] = {}
+        for word in text.split():
+            rest = word[1:] if BOUNDARY + word[0] in self._ids else word
+            found.update(dict.fromkeys(char for char in rest if self._id(char) == self.unk_id))
+        return list(found)
 
     @classmethod
     def train(cls, config: "CharTokenizer.Config", texts: Sequence[str]) -> "CharTokenizer":
         check_texts(texts)
-        chars = sorted({char for text in texts for char in "".join(text.split())})
-        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *chars])
+        words = [word for text in texts for word in text.split()]
+        if config.boundary == "alone":
+            units = {char for word in words for char in word}
+        else:
+            units = {BOUNDARY + word[0] for word in words} | {char for word in words for char in word[1:]}
+        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *sorted(units)])
 
     @classmethod
     def load(cls, config: "CharTokenizer.Config", directory: Path) -> "CharTokenizer":

@@ -145,7 +145,7 @@ def test_wrong_source(tmp_path: Path, config: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("content, message", [
-    ("", "no column 'id'"),
+    ("", "no column 'audio'"),
     ("id\taudio\nu\tx.wav\n", "no column 'text'"),
     ("id\taudio\ttext\nu\tx.wav\n", ":2: 2 columns where the header has 3"),
     (b"id\taudio\ttext\nu\tx.wav\t\xff\n", "not UTF-8"),

@@ -3,12 +3,13 @@ from typing import Any
 
 from asr.config import one_of
 from asr.data.sources.base import Source
+from asr.data.sources.folder import Folder
 from asr.data.sources.kaldi import Kaldi
 from asr.data.sources.lhotse_recipe import LhotseRecipe
 from asr.data.sources.script import Script
 from asr.data.sources.table import Table
 
-SOURCES: dict[str, Any] = {"lhotse": LhotseRecipe, "kaldi": Kaldi, "table": Table, "script": Script}
+SOURCES: dict[str, Any] = {"lhotse": LhotseRecipe, "kaldi": Kaldi, "table": Table, "folder": Folder, "script": Script}
 """Every kind of source, by the ``type`` of its config."""
 
 SourceConfig = one_of(SOURCES)
@@ -19,4 +20,4 @@ def open_source(config: Any) -> Source:
     return SOURCES[config.type](config)
 
 
-__all__ = ["SOURCES", "Kaldi", "LhotseRecipe", "Script", "Source", "SourceConfig", "Table", "open_source"]
+__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Script", "Source", "SourceConfig", "Table", "open_source"]

@@ -5,6 +5,7 @@ checking of audio and text to asr/data/checks.py, but lists as dropped what it c
 """
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, Protocol, Sequence
@@ -22,6 +23,8 @@ HEADER_JOBS = 4
 OVERHANG = 0.1
 """Seconds by which a transcript may end after its recording: rounding; anything more is an error in the corpus."""
 
+BYTE_ORDER_MARK = "\ufeff"
+
 
 @dataclass
 class SourceSplit:
@@ -32,8 +35,8 @@ class SourceSplit:
 
 
 class Source(Protocol):
-    def read(self, corpus_dir: Path, splits: Sequence[str], work_dir: Path) -> dict[str, SourceSplit]:
-        """The named splits. Raises ValueError, with the names there are, for one the corpus does not have.
+    def read(self, corpus_dir: Path, splits: Sequence[str] | None, work_dir: Path) -> dict[str, SourceSplit]:
+        """The named splits, or all. Raises ValueError, with the names there are, for one the corpus does not have.
 
         work_dir: a directory where the source may keep files that the cuts refer to.
         """
@@ -110,13 +113,49 @@ def collect(
     return found
 
 
-def chosen_splits(found: Iterable[str], wanted: Sequence[str], where: str) -> list[str]:
+def chosen_splits(found: Iterable[str], wanted: Sequence[str] | None, where: str) -> list[str]:
+    """``wanted``, or all that were found. Raises ValueError, with the names there are, where one of them was not."""
     available = list(found)
+    if wanted is None:
+        return available
     for name in wanted:
         if name not in available:
             known = ", ".join(sorted(available)) or "none"
             raise ValueError(f"{where} has no split '{name}'; it has {known}: correct 'from' in corpus.splits")
     return list(wanted)
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """The decoded file. Raises ValueError with the number of lines that are not of this encoding, and the first of them."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; make the corpus first (stage 0), or correct --corpus-dir") from None
+    try:
+        return content.decode(encoding).removeprefix(BYTE_ORDER_MARK)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not {encoding.upper()}: {_undecodable(content, encoding)}") from None
+    except LookupError:
+        raise ValueError(f"{path}: Python knows no encoding '{encoding}'") from None
+
+
+def _undecodable(content: bytes, encoding: str) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "its first two bytes mark UTF-16; if so, set the encoding to utf-16"
+    lines = content.split(b"\n")
+    wrong = [number for number, line in enumerate(lines, 1) if not _decodes(line, encoding)]
+    shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+    first = lines[wrong[0] - 1].strip() if wrong else content
+    return (f"{len(wrong)} of {len(lines)} lines are not (line {shown}): the first is {first[:80].decode(encoding, 'backslashreplace')!r}, which "
+            f"would read {first[:80].decode('cp1252', 'replace')!r} in cp1252; repair the file, or set the encoding that it is in")
+
+
+def _decodes(line: bytes, encoding: str) -> bool:
+    try:
+        line.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def number_or_text(value: str) -> Any:

@@ -28,7 +28,7 @@ class Kaldi:
     def __init__(self, config: "Kaldi.Config") -> None:
         self.config = config
 
-    def read(self, corpus_dir: Path, splits: Sequence[str], work_dir: Path) -> dict[str, SourceSplit]:
+    def read(self, corpus_dir: Path, splits: Sequence[str] | None, work_dir: Path) -> dict[str, SourceSplit]:
         found = sorted(str(path.parent.relative_to(corpus_dir)) for path in corpus_dir.rglob("wav.scp"))
         return {name: read_split(corpus_dir, name) for name in chosen_splits(found, splits, f"{corpus_dir} (Kaldi data directories)")}
 

@@ -23,7 +23,7 @@ class LhotseRecipe:
     def __init__(self, config: "LhotseRecipe.Config") -> None:
         self.config = config
 
-    def read(self, corpus_dir: Path, splits: Sequence[str], work_dir: Path) -> dict[str, SourceSplit]:
+    def read(self, corpus_dir: Path, splits: Sequence[str] | None, work_dir: Path) -> dict[str, SourceSplit]:
         parts = named_parts(self._prepare(corpus_dir))
         chosen = chosen_splits(parts, splits, f"lhotse's recipe '{self.config.recipe}'")
         return {

@@ -22,7 +22,7 @@ class Script:
     def __init__(self, config: "Script.Config") -> None:
         self.config = config
 
-    def read(self, corpus_dir: Path, splits: Sequence[str], work_dir: Path) -> dict[str, SourceSplit]:
+    def read(self, corpus_dir: Path, splits: Sequence[str] | None, work_dir: Path) -> dict[str, SourceSplit]:
         path = Path(self.config.file)
         if not path.is_file() or path.suffix != ".py":
             raise ValueError(f"corpus.source.file: {path.absolute()}: no such Python file; it is looked for from the working directory")
