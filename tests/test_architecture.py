@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"data", "losses", "models", "lm"},
     "export": {"models"},
     "environment": set(),
-    "experiment": EVERYTHING - {"cli"},
+    "experiment": EVERYTHING - {"cli", "recipe"},
+    "recipe": {"data", "experiment"},
     "cli": EVERYTHING,
 }
 """Package or module of asr/ -> what of asr/ it may import, beside itself and the ground floor."""

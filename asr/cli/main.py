@@ -13,6 +13,7 @@ from asr.cli.program import guarded
 
 COMMANDS = {
     "doctor": "what this environment has, what is missing and what brings it",
+    "new-recipe": "look at a corpus and write a recipe for it",
     "train": "train a model",
     "decode": "decode splits with every search of the config; tune scales on dev",
     "score": "score decoded splits, write the ledger and RESULTS.md",

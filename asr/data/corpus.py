@@ -62,7 +62,7 @@ def prepare_corpus(config: CorpusConfig, corpus_dir: Path, manifests: Path, *, j
         if not total:
             raise ValueError(f"{corpus_dir}: split '{name}' of the corpus is empty")
     dropped = [item for split in found.values() for item in split.dropped]
-    pools = _validate(config, {name: split.cuts for name, split in found.items()}, dropped, jobs)
+    pools = sift_corpus(config, {name: split.cuts for name, split in found.items()}, dropped, jobs=jobs)
     listed = manifests / "dropped.jsonl"
     write_dropped(listed, dropped)
     if dropped:
@@ -73,9 +73,13 @@ def prepare_corpus(config: CorpusConfig, corpus_dir: Path, manifests: Path, *, j
         log.info("%s: %d utterances, %.2f hours", name, len(cuts), sum(cut.duration for cut in cuts) / 3600)
 
 
-def _validate(
-    config: CorpusConfig, found: dict[str, list["MonoCut"]], dropped: list[Dropped], jobs: int
+def sift_corpus(
+    config: CorpusConfig, found: dict[str, list["MonoCut"]], dropped: list[Dropped], *, jobs: int | None = None
 ) -> dict[str, list["MonoCut"]]:
+    """The usable cuts of each of the corpus's splits, with normalised transcripts; the others are added to ``dropped``.
+
+    jobs: how many audio files are decoded at once, to find those that cannot be; None trusts their headers.
+    """
     normalize = Normalizer(config.text)
     new_id = checks.unique_ids()
     new_audio = checks.unique_audio()
@@ -89,7 +93,8 @@ def _validate(
             cuts = checks.sift(cuts, split, check, dropped)
         if not config.resample:
             checks.check_sample_rate(cuts, config.sample_rate)
-        cuts = checks.sift(cuts, split, checks.readable(cuts, jobs), dropped)
+        if jobs is not None:
+            cuts = checks.sift(cuts, split, checks.readable(cuts, jobs), dropped)
         cuts = [cut if cut.sampling_rate == config.sample_rate else cut.resample(config.sample_rate) for cut in cuts]
         for check in (length, rate):
             cuts = checks.sift(cuts, split, check, dropped)

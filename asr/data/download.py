@@ -37,6 +37,13 @@ def download_corpus(name: str, target: Path) -> Path:
     return target
 
 
+def can_download(name: str) -> bool:
+    """Whether lhotse knows how to fetch corpus ``name``."""
+    from lhotse import recipes
+
+    return f"{DOWNLOAD}{name}" in vars(recipes)
+
+
 def download_archive(url: str, target: Path) -> Path:
     """Fetches a tar archive (going on with a partial download) and unpacks it as ``target``, whole or not at all.
 

@@ -6,17 +6,17 @@ Python knows the category of a character but not its script. The first word of i
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
+from functools import cache
 
 UNSPACED = frozenset({
-    "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "BALINESE", "JAVANESE",
+    "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR",
 })
 """Scripts that put no space between words (UAX #14, line breaking classes ID and SA)."""
 
 RIGHT_TO_LEFT = frozenset({"ARABIC", "HEBREW", "SYRIAC", "THAANA", "NKO", "ADLAM", "SAMARITAN", "MANDAIC"})
 
 
-@lru_cache(maxsize=None)
+@cache
 def script(character: str) -> str | None:
     """The script of a letter, such as ``LATIN``; None for marks, digits, punctuation and everything else."""
     if not unicodedata.category(character).startswith("L"):
@@ -24,18 +24,18 @@ def script(character: str) -> str | None:
     return unicodedata.name(character, "UNNAMED").split(" ")[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_unspaced(character: str) -> bool:
     """Whether the character belongs to a script without spaces between words."""
     return script(character) in UNSPACED or unicodedata.name(character, "").startswith("IDEOGRAPHIC NUMBER")
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_case(character: str) -> bool:
     return character.lower() != character.upper()
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_mark(character: str) -> bool:
     """A combining mark: it stands on, under or beside the character before it and is not one of its own."""
     return unicodedata.category(character).startswith("M")

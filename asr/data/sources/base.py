@@ -145,9 +145,9 @@ def _undecodable(content: bytes, encoding: str) -> str:
     lines = content.split(b"\n")
     wrong = [number for number, line in enumerate(lines, 1) if not _decodes(line, encoding)]
     shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-    first = lines[wrong[0] - 1].strip() if wrong else content
-    return (f"{len(wrong)} of {len(lines)} lines are not (line {shown}): the first is {first[:80].decode(encoding, 'backslashreplace')!r}, which "
-            f"would read {first[:80].decode('cp1252', 'replace')!r} in cp1252; repair the file, or set the encoding that it is in")
+    first = (lines[wrong[0] - 1] if wrong else content).strip()[:80]
+    return (f"{len(wrong)} of {len(lines)} lines are not (line {shown}): the first is {first.decode(encoding, 'backslashreplace')!r}, "
+            f"which would read {first.decode('cp1252', 'replace')!r} in cp1252; repair the file, or set the encoding that it is in")
 
 
 def _decodes(line: bytes, encoding: str) -> bool:

@@ -69,9 +69,8 @@ class Folder:
             fields = transcripts.fields.setdefault(id, {})
             fields.update(path_fields(self.config.path, path))
             by_split.setdefault(fields.pop("split", "all"), {})[id] = path
-        found = {
-            name: _read_split(name, by_split[name], transcripts, corpus_dir) for name in chosen_splits(sorted(by_split), splits, str(corpus_dir))
-        }
+        chosen = chosen_splits(sorted(by_split), splits, str(corpus_dir))
+        found = {name: _read_split(name, by_split[name], transcripts, corpus_dir) for name in chosen}
         for split in list(found)[:1]:  # where a line without audio would belong is not known
             found[split].dropped.extend(Dropped(id, split, reason) for id, reason in transcripts.unused)
         return found
@@ -95,7 +94,8 @@ class Folder:
             raise ValueError(f"{corpus_dir}: no file {self.config.text} here; correct corpus.source.text")
         found = Transcripts()
         for file in files:
-            for number, fields in enumerate(line_fields(read_text(file, self.config.encoding), self.config.separator, self.config.fields), 1):
+            lines = line_fields(read_text(file, self.config.encoding), self.config.separator, self.config.fields)
+            for number, fields in enumerate(lines, start=1):
                 self._add(found, fields, f"{file.relative_to(corpus_dir).as_posix()}:{number}", paths)
         for id in paths:
             if id not in found.fields and id not in found.errors:

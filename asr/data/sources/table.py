@@ -12,6 +12,7 @@ from asr.config import Config as BaseConfig
 from asr.data.sources.base import SourceSplit, chosen_splits, collect, number_or_text, read_headers, read_text
 
 SPLIT = "{split}"
+COLUMNS = ("id", "audio", "text", "split")
 OWN_FIELDS = ("speaker", "gender", "language")
 
 
@@ -88,7 +89,7 @@ def read_table(
 
 def _read_columns(path: Path, text: str, separator: str | None, required: Sequence[str]) -> Iterable[dict[str, str]]:
     reader = table_reader(text, path.suffix, separator)
-    header = next(reader, [])
+    header: list[str] = next(reader, [])
     missing = [name for name in required if name not in header]
     if missing:
         mark = separator or ("commas" if path.suffix == ".csv" else "tabs")
@@ -102,8 +103,9 @@ def _read_columns(path: Path, text: str, separator: str | None, required: Sequen
 
 def table_reader(text: str, suffix: str, separator: str | None) -> Any:
     """A ``csv.reader`` by the rules of :class:`Table`."""
-    quoting = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
-    return csv.reader(io.StringIO(text, newline=""), delimiter=separator or ("," if suffix == ".csv" else "\t"), quoting=quoting)
+    if suffix == ".csv":
+        return csv.reader(io.StringIO(text, newline=""), delimiter=separator or ",")
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator or "\t", quoting=csv.QUOTE_NONE)
 
 
 def _read_json(path: Path, text: str, separator: str | None, required: Sequence[str]) -> Iterable[dict[str, str]]:
@@ -129,7 +131,7 @@ def _read_split(split: str, rows: list[dict[str, str]], about: dict[str, dict[st
         fields: dict[str, str] = {**about.get(row.get("speaker", ""), {}), **row}
         recording = headers.recordings.get(row["audio"])
         custom: dict[str, Any] = {
-            key: number_or_text(value) for key, value in fields.items() if key not in ("id", "audio", "text", "split", *OWN_FIELDS) and value != ""
+            key: number_or_text(value) for key, value in fields.items() if key not in (*COLUMNS, *OWN_FIELDS) and value != ""
         }
         supervisions.append(SupervisionSegment(
             id=row["id"], recording_id=row["audio"], start=0.0, duration=recording.duration if recording else 0.0, text=row["text"],
