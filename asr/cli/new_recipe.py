@@ -12,6 +12,7 @@ Nothing that exists is overwritten. docs/add-a-language.md goes through an examp
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 import asr
@@ -38,8 +39,8 @@ def run(args: argparse.Namespace) -> None:
     proposal = look_at(args.corpus, Hints(args.lhotse, columns(args.columns), args.path, args.encoding))
     fetch = ["--url", args.url] if args.url else ["--lhotse", args.lhotse] if args.lhotse and can_download(args.lhotse) else []
     directory = write_recipe(proposal, args.egs_dir, args.name, fetch=fetch)
-    option = f" --corpus-dir {proposal.layout.corpus_dir}" if fetch else ""
-    print(f"{report(proposal)}\n\nwrote {directory}: read conf/base.yaml, then\n\n    {directory / 'run.sh'}{option}")
+    option = f" --corpus-dir {shlex.quote(str(proposal.layout.corpus_dir))}" if fetch else ""
+    print(f"{report(proposal)}\n\nwrote {directory}: read conf/base.yaml, then\n\n    {shlex.quote(str(directory / 'run.sh'))}{option}")
 
 
 def columns(pairs: list[str]) -> dict[str, str]:

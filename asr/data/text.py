@@ -25,6 +25,7 @@ class Normalizer:
         case: what to fold letters to.
         remove: characters to take out; ``punctuation`` stands for every Unicode punctuation mark.
         keep: characters that ``remove: punctuation`` spares.
+        keep_inside: characters that it spares between two letters or digits only, such as an apostrophe that is a quotation mark elsewhere.
         characters_as_words: characters of scripts that have no spaces between words (Han, kana, Thai, Lao, Khmer, Burmese) become
             words of their own, each with its combining marks. A word error rate then counts characters of these scripts, and
             is the mixed error rate of text that switches to a script with spaces.
@@ -36,6 +37,7 @@ class Normalizer:
         case: Literal["lower", "upper", "keep"] = "keep"
         remove: str = ""
         keep: str = "'"
+        keep_inside: str = ""
         characters_as_words: bool = False
 
     def __init__(self, config: "Normalizer.Config") -> None:
@@ -53,15 +55,24 @@ class Normalizer:
         if config.case != "keep":
             text = text.lower() if config.case == "lower" else text.upper()
         if config.remove:
-            text = "".join(character for character in text if not self._removed(character))
+            padded = f" {text} "
+            text = "".join(mark for before, mark, after in zip(padded, text, padded[2:]) if not self._removed(mark, before, after))
         if config.characters_as_words:
             text = _apart(text)
         return " ".join(text.split())
 
-    def _removed(self, character: str) -> bool:
-        if self.config.remove == "punctuation":
-            return unicodedata.category(character).startswith(PUNCTUATION) and character not in self.config.keep
-        return character in self.config.remove
+    def _removed(self, character: str, before: str, after: str) -> bool:
+        config = self.config
+        if config.remove != "punctuation":
+            return character in config.remove
+        if not unicodedata.category(character).startswith(PUNCTUATION) or character in config.keep:
+            return False
+        return not (character in config.keep_inside and in_word(before) and in_word(after))
+
+
+def in_word(character: str) -> bool:
+    """Letters, digits and combining marks."""
+    return unicodedata.category(character)[0] in "LNM"
 
 
 def _apart(text: str) -> str:

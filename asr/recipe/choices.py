@@ -108,18 +108,19 @@ def choose(layout: CorpusLayout, found: Mapping[str, SourceSplit], survey: Surve
         pools, dropped = _sifted(layout, found, limits)
     _choose_splits(chosen, survey, pools)
     chosen.choices += limits.choices
+    chosen.findings += limits.findings
     _choose_max_dropped(chosen, found, dropped)
     _check_overlap(chosen)
     hours = sum(item.duration for item in chosen.splits["train"]) / 3600
     if chosen.value("corpus.sample_rate") != 16000:
         chosen.add("features.sample_rate", chosen.value("corpus.sample_rate"), "the corpus's")
-    _choose_tokens(chosen, hours)
-    _choose_model(chosen, hours)
+    choose_tokens(chosen, hours)
+    choose_model(chosen, hours)
     return chosen
 
 
 def _choose_text(chosen: Choices, rules: TextRules) -> None:
-    for key in ("html", "unicode", "replace", "case", "remove", "keep", "characters_as_words"):
+    for key in ("html", "unicode", "replace", "case", "remove", "keep", "keep_inside", "characters_as_words"):
         if key in rules.settings:
             chosen.add(f"corpus.text.{key}", rules.settings[key], rules.reasons[key])
     if rules.forbidden:
@@ -305,7 +306,7 @@ def _check_overlap(chosen: Choices) -> None:
 # ---------------------------------------------------------------- tokens, model, training
 
 
-def _choose_tokens(chosen: Choices, hours: float) -> None:
+def choose_tokens(chosen: Choices, hours: float) -> None:
     texts = [item.text for item in chosen.splits["train"]]
     characters = {character for text in texts for character in text if not character.isspace()}
     apart = any(choice.key == "corpus.text.characters_as_words" for choice in chosen.choices)
@@ -327,7 +328,7 @@ def _choose_tokens(chosen: Choices, hours: float) -> None:
                                            "Training leaves them out, and lists them in problems.jsonl."))
 
 
-def _choose_model(chosen: Choices, hours: float) -> None:
+def choose_model(chosen: Choices, hours: float) -> None:
     size = next(size for size in SIZES if hours < size.hours)
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(size.audio_hours / hours)))
     steps = max(1, round(epochs * hours * 3600 / size.seconds))

@@ -1,6 +1,7 @@
 """What kind of corpus a directory is, by what lies in it: the config of the source that reads it, and why."""
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -58,6 +59,15 @@ class Hints:
     columns: Mapping[str, str] | None = None
     path: str | None = None
     encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        try:
+            codecs.lookup(self.encoding)
+            re.compile(self.path or "")
+        except LookupError:
+            raise ValueError(f"--encoding {self.encoding}: Python knows no encoding of this name") from None
+        except re.error as error:
+            raise ValueError(f"--path {self.path}: not a regular expression: {error}") from None
 
 
 def role(split: str) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asr.data.scripts import UNSPACED, has_case
-from asr.data.text import TAG
+from asr.data.text import TAG, in_word
 from asr.recipe.survey import Finding, Utterance, counted_characters, scripts
 
 ELEMENTS = frozenset((
@@ -36,6 +36,9 @@ JOINERS = "\u200c\u200d"
 APOSTROPHES = "\u2019\u02bc\uff07\u0060\u00b4\u2018"
 KEPT_INSIDE = "\u00b7\u05f3\u05f4"
 """Marks that belong to a word: Catalan l·l, Hebrew geresh and gershayim."""
+
+SPOKEN = "&%\u2030@#\u00a7"
+"""Punctuation to Unicode, words to those who read aloud."""
 
 WIDE_FORMS = re.compile("[\ufb00-\ufb06\ufb50-\ufdff\ufe70-\ufefc\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9d]")
 """Ligatures, Arabic presentation forms, full-width letters and digits, half-width kana: other shapes of common letters."""
@@ -162,13 +165,17 @@ def _annotations(rules: TextRules, utterances: Sequence[Utterance]) -> None:
 
 def _apostrophes(rules: TextRules, utterances: Sequence[Utterance]) -> None:
     """Any apostrophe becomes the straight one where it stands inside words at least as often as at their edges, as quotation marks do."""
+    total_inside, total_elsewhere = _places("'", utterances)
     for mark in APOSTROPHES:
         inside, elsewhere = _places(mark, utterances)
         if inside and inside >= elsewhere:
             rules.replace({mark: "'"}, f"{mark} is an apostrophe ({inside} times inside a word, {elsewhere} at an edge)")
-    inside, elsewhere = _places("'", utterances)
-    if inside + elsewhere and elsewhere > inside:
-        rules.set("keep", "", f"' is a quotation mark here ({inside} times inside a word, {elsewhere} at an edge), as good as the others")
+            total_inside, total_elsewhere = total_inside + inside, total_elsewhere + elsewhere
+    if total_elsewhere > total_inside:
+        why = f"{total_inside} times inside a word, {total_elsewhere} at an edge, where it is a quotation mark"
+        rules.set("keep", "", f"' stands {why}")
+        if total_inside:
+            rules.set("keep_inside", "'", "an apostrophe there")
 
 
 def _places(mark: str, utterances: Sequence[Utterance]) -> tuple[int, int]:
@@ -178,30 +185,30 @@ def _places(mark: str, utterances: Sequence[Utterance]) -> tuple[int, int]:
         text = utterance.text
         place = text.find(mark)
         while place >= 0:
-            between = 0 < place < len(text) - 1 and _in_word(text[place - 1]) and _in_word(text[place + 1])
+            between = 0 < place < len(text) - 1 and in_word(text[place - 1]) and in_word(text[place + 1])
             inside, elsewhere = inside + between, elsewhere + (not between)
             place = text.find(mark, place + 1)
     return inside, elsewhere
 
 
-def _in_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LMN"
-
-
 def _punctuation(rules: TextRules, utterances: Sequence[Utterance]) -> None:
-    replaced = rules.settings.get("replace", {})
+    kept = rules.settings.get("keep", "'")
     characters = counted_characters(utterance.text for utterance in utterances)
     marks = Counter({c: count for c, count in characters.items() if unicodedata.category(c).startswith("P")})
-    for mark in (*replaced, "'"):
+    for mark in (*rules.settings.get("replace", {}), *kept):
         marks.pop(mark, None)
     if not marks:
         return
     shown = " ".join(f"{mark} ({count})" for mark, count in marks.most_common(10))
     rules.set("remove", "punctuation", f"punctuation is not heard: {shown}")
-    belong = "".join(mark for mark in KEPT_INSIDE if mark in marks)
+    spoken = "".join(mark for mark in SPOKEN if mark in marks)
+    belong = "".join(mark for mark in KEPT_INSIDE if mark in marks) + rules.settings.get("keep_inside", "")
+    if spoken:
+        earlier = f"{rules.reasons['keep']}; " if "keep" in rules.reasons else ""
+        rules.set("keep", kept + spoken, f"{earlier}{' '.join(spoken)} stands for a word")
     if belong:
-        rules.set("keep", rules.settings.get("keep", "'") + belong, f"{' '.join(belong)} is part of words")
-    spaces = [mark for mark in sorted(marks) if mark not in belong and _places(mark, utterances)[0]]
+        rules.set("keep_inside", belong, f"between two letters, {' '.join(belong)} is part of the word")
+    spaces = [mark for mark in sorted(marks) if mark not in belong + spoken and _places(mark, utterances)[0]]
     if spaces:
         rules.replace(dict.fromkeys(spaces, " "), f"between two letters, {' '.join(spaces)} separates words: taken out, it would join them")
 
@@ -237,7 +244,7 @@ def _spoken_otherwise(rules: TextRules, utterances: Sequence[Utterance]) -> None
         rules.findings.append(Finding("texts with digits, which are spoken as words", digits,
                                       "They are kept as they are; spelled out in the corpus, they are learnt better."))
     characters = counted_characters(ANNOTATION.sub(" ", utterance.text) for utterance in utterances)
-    symbols = sorted(c for c in characters if unicodedata.category(c).startswith("S") and c not in APOSTROPHES and c != LOST)
+    symbols = sorted(c for c in characters if (unicodedata.category(c).startswith("S") or c in SPOKEN) and c not in (*APOSTROPHES, LOST))
     if symbols:
         ids = _ids(utterances, lambda text: not set(symbols).isdisjoint(text))
         rules.findings.append(Finding(f"texts with symbols ({' '.join(symbols)})", ids, "They are kept: what is spoken is not known."))

@@ -30,7 +30,7 @@ def write_recipe(proposal: Proposal, egs: Path, name: str, *, fetch: Sequence[st
         (partial / "conf").mkdir()
         (partial / "conf" / "base.yaml").write_text(config_text(proposal.chosen.choices, summary), encoding="utf-8")
         (partial / "conf" / "tiny.yaml").write_text(TINY, encoding="utf-8")
-        (partial / "README.md").write_text(readme_text(proposal, name), encoding="utf-8")
+        (partial / "README.md").write_text(readme_text(proposal, name, fetch), encoding="utf-8")
         (partial / "run.sh").write_text(run_text(proposal, name, summary, fetch), encoding="utf-8")
         (partial / "run.sh").chmod(0o755)
         for config in ("base", "tiny"):
@@ -95,10 +95,10 @@ def run_text(proposal: Proposal, name: str, summary: str, fetch: Sequence[str]) 
     return text
 
 
-def readme_text(proposal: Proposal, name: str) -> str:
+def readme_text(proposal: Proposal, name: str, fetch: Sequence[str]) -> str:
     lines = [f"# {name}", "", "Written by `asr new-recipe`, which looked at the corpus; `conf/base.yaml` has every choice with its reason.",
              "", "```", f"egs/{name}/run.sh --help", f"egs/{name}/run.sh --corpus-dir CORPUS", "```", "", "## The corpus", ""]
-    lines += _items(proposal.facts)
+    lines += _items([*([f"stage 0 fetches it: `{shlex.join(fetch)}`"] if fetch else []), *proposal.facts])
     lines += ["", "## What to know about it", ""]
     lines += _items([str(finding) for finding in proposal.findings] or ["Nothing was found to be wrong."])
     lines += ["", "## The splits", "", "| split | utterances | hours | speakers |", "|---|---|---|---|"]

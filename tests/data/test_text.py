@@ -19,6 +19,10 @@ from asr.data.text import Normalizer
     ({"unicode": "NFKC"}, "ﬁve", "five"),
     ({"unicode": None}, "e\u0301", "e\u0301"),
     ({"remove": "punctuation"}, "...", ""),
+    ({"remove": "punctuation", "keep": "", "keep_inside": "'·"}, "'don't' l·l ·", "don't l·l"),
+    ({"html": True}, "<p class=x>one<br/>two</p> &eacute;&#39;s 1 < 2", "one two é's 1 < 2"),
+    ({"characters_as_words": True}, "我用Python3写 กิน ok", "我 用 Python3 写 กิ น ok"),
+    ({"characters_as_words": True}, "two words", "two words"),
 ])
 def test_normalised(config: dict, text: str, expected: str) -> None:
     normalize = Normalizer(validate(Normalizer.Config, config, "test"))

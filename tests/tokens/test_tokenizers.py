@@ -179,3 +179,25 @@ def test_config_is_chosen_by_type(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("tokens: {type: bpe, vocab_sise: 3}\n")
     with pytest.raises(ValueError, match="vocab_size"):
         load_config(Holder, tmp_path / "c.yaml")
+
+
+class TestAttachedBoundary:
+    TEXTS = ("我 用 python 写 程 序", "他 用 perl")
+    TOKENIZER = train_tokenizer(CharTokenizer.Config(boundary="attached"), TEXTS)
+
+    def test_a_word_of_one_character_is_one_token(self) -> None:
+        for text in self.TEXTS:
+            ids = self.TOKENIZER.encode(text)
+            assert len(ids) == len(text.replace(" ", ""))
+            assert self.TOKENIZER.decode(ids) == text and self.TOKENIZER.unknown(text) == []
+        assert [self.TOKENIZER.symbols[token] for token in self.TOKENIZER.encode("我 perl")] == ["▁我", "▁p", "e", "r", "l"]
+
+    def test_a_first_character_that_never_began_a_word(self) -> None:
+        ids = self.TOKENIZER.encode("on 我用")
+        assert [self.TOKENIZER.symbols[token] for token in ids] == ["▁", "o", "n", "▁我", "<unk>"]
+        assert self.TOKENIZER.unknown("on 我用") == ["用"] and self.TOKENIZER.decode(self.TOKENIZER.encode("on")) == "on"
+
+    def test_its_files_make_the_same(self, tmp_path: Path) -> None:
+        self.TOKENIZER.save(tmp_path)
+        assert load_tokenizer(tmp_path).encode(self.TEXTS[0]) == self.TOKENIZER.encode(self.TEXTS[0])
+        assert self.TOKENIZER.config.name != CHAR.config.name
