@@ -5,11 +5,14 @@ The resolved config in ``exp/<name>/config.yaml`` is all that decoding, export a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
+
+import torch
 
 from asr.config import Config, load_config
-from asr.data import CorpusConfig
+from asr.data import CorpusConfig, Dropped, check_targets, read_cuts, training_cuts
 from asr.decode import DecodeConfig
 from asr.features import FeaturesConfig
 from asr.lang import LangConfig
@@ -102,3 +105,18 @@ def experiment_tokenizer(layout: Layout) -> Tokenizer:
     """The tokenizer an experiment was trained with, or that of the language directory before training."""
     directory: Any = layout.tokens if layout.tokens.is_dir() else layout.lang
     return load_tokenizer(directory)
+
+
+def split_cuts(config: ExperimentConfig, layout: Layout, split: str) -> Iterable[Any]:
+    """The cuts of a split; those of ``train`` from its shards where the config names them."""
+    path = layout.features(split)
+    return training_cuts(path, config.train.batches) if split == "train" else read_cuts(path)
+
+
+def unusable(config: ExperimentConfig, layout: Layout, split: str, tokenizer: Tokenizer, model: Transducer) -> list[Dropped]:
+    """Utterances of a split that no loss can align or no token can spell."""
+    @cache
+    def encoder_frames(frames: int) -> int:
+        return int(model.encoder.frames_out(torch.tensor([frames])))
+
+    return check_targets(split_cuts(config, layout, split), split, config.features, tokenizer, encoder_frames)

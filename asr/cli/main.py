@@ -19,6 +19,7 @@ COMMANDS = {
     "score": "score decoded splits, write the ledger and RESULTS.md",
     "transcribe": "recognise audio files",
     "info": "what an experiment is and how its training went",
+    "outliers": "training utterances with the highest loss per token: bad transcripts",
     "import-checkpoint": "turn a published Zipformer checkpoint into an experiment",
 }
 """Command -> one line of help; the module is asr/cli/<command>.py with '-' as '_'."""

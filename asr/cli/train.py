@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from asr.cli.batch_size import with_batch_size
 from asr.cli.program import config_arguments, open_experiment
 from asr.config import dump_config
-from asr.data import check_targets, evaluation_loader, read_cuts, training_loader
-from asr.experiment import ExperimentConfig, Layout, build_model
+from asr.data import evaluation_loader, training_loader
+from asr.experiment import ExperimentConfig, Layout, build_model, split_cuts, unusable
 from asr.files import atomic_dir, fingerprint
 from asr.losses import build_losses
-from asr.tokens import Tokenizer, load_tokenizer
+from asr.tokens import load_tokenizer
 from asr.train import Trainer
 from asr.train.checkpoints import average_state
 from asr.train.distributed import Ranks
@@ -48,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
     ranks = Ranks.from_environment()
     tokenizer = load_tokenizer(layout.lang)
+    config = with_batch_size(config, layout, tokenizer, ranks, args.resume)
     seed_everything(config.seed)
     model = build_model(config, tokenizer)
     if config.train.init_from:
@@ -63,12 +63,17 @@ def run(args: argparse.Namespace) -> None:
         dump_config(config, layout.config_file)
         with atomic_dir(layout.tokens) as directory:
             tokenizer.save(directory)
-    unusable = {split: _unusable(config, layout, split, tokenizer, trainer) for split in ("train", "dev") if split in config.corpus.splits}
+    exclude = {}
+    for split in [name for name in ("train", "dev") if name in config.corpus.splits]:
+        dropped = unusable(config, layout, split, tokenizer, model)
+        exclude[split] = frozenset(item.id for item in dropped)
+        if ranks.main:
+            trainer.problems.report([(item.id, item.reason) for item in dropped])
     load_epoch = partial(training_loader, layout.features("train"), config.train.batches, config.features, tokenizer, seed=config.seed,
-                         rank=ranks.rank, world_size=ranks.size, exclude=unusable["train"])
-    validation = None if "dev" not in unusable else partial(
-        evaluation_loader, layout.features("dev"), config.features, tokenizer, max_duration=config.train.batches.max_duration,
-        exclude=unusable["dev"])
+                         rank=ranks.rank, world_size=ranks.size, exclude=exclude["train"])
+    validation = None if "dev" not in exclude else partial(
+        evaluation_loader, layout.features("dev"), config.features, tokenizer, max_duration=config.train.batches.seconds,
+        exclude=exclude["dev"])
     outcome = trainer.run(lambda epoch, skip: load_epoch(epoch=epoch, skip_batches=skip), validation)
     log.info("%s: %s after %d steps, %.1f min", layout.exp, outcome, trainer.position.step, trainer.seconds / 60)
     ranks.close()
@@ -78,17 +83,9 @@ def identity(config: ExperimentConfig, layout: Layout) -> dict[str, Any]:
     """What the weights depend on: the config without what may change on resuming, and the data it is trained on."""
     values = config.model_dump(mode="json", include={"seed", "features", "tokens", "model", "losses", "train"},
                                exclude={"train": {**dict.fromkeys(FREE, True), "batches": FREE_BATCHES}})
-    cuts = [(cut.id, cut.duration, cut.supervisions[0].text) for cut in read_cuts(layout.features("train"))]
-    return {**values, "training data": fingerprint(cuts)[:16]}
-
-
-def _unusable(config: ExperimentConfig, layout: Layout, split: str, tokenizer: Tokenizer, trainer: Trainer) -> frozenset[str]:
-    """Ids of the utterances of a split that no loss can align or no token can spell; they are reported."""
-    @cache
-    def encoder_frames(frames: int) -> int:
-        return int(trainer.model.encoder.frames_out(torch.tensor([frames])))
-
-    dropped = check_targets(read_cuts(layout.features(split)), split, config.features, tokenizer, encoder_frames)
-    if trainer.ranks.main:
-        trainer.problems.report([(item.id, item.reason) for item in dropped])
-    return frozenset(item.id for item in dropped)
+    shar = config.train.batches.shar
+    if shar is not None:
+        data = fingerprint(*sorted(shar.dir.glob("cuts.*")))
+    else:
+        data = fingerprint([(cut.id, cut.duration, cut.supervisions[0].text) for cut in split_cuts(config, layout, "train")])
+    return {**values, "training data": data[:16]}

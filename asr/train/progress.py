@@ -82,16 +82,19 @@ class Progress:
         self._redirection = ExitStack()
         if self._live:
             self._redirection.enter_context(logging_redirect_tqdm())
-        self._interval = Interval()
+        self._interval = self._whole_epoch = Interval()
+        self._title = ""
 
     def start_epoch(self, epoch: int, batches: int | None, done: int) -> None:
-        self._interval = Interval()
+        self._interval, self._whole_epoch = Interval(), Interval()
+        self._title = f"epoch {epoch + 1}/{self._epochs}"
         if self._live:
-            self._bar = tqdm(total=batches, initial=done, desc=f"epoch {epoch + 1}/{self._epochs}", unit="batch", leave=False,
+            self._bar = tqdm(total=batches, initial=done, desc=self._title, unit="batch", leave=False,
                              dynamic_ncols=True)
 
     def step(self, result: StepResult, waited: float) -> None:
         self._interval.add(result, waited)
+        self._whole_epoch.add(result, waited)
         if self._bar is not None:
             if result.frames:
                 self._bar.set_postfix_str(f"loss {result.loss / result.frames:.4f} | {self._details}", refresh=False)
@@ -119,6 +122,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        if self._whole_epoch.steps:
+            row = self._whole_epoch.row()
+            log.info("%s | %d utterances in %d steps | padding %.1f%% | data wait %.1f%%", self._title,
+                     self._whole_epoch.sums["utterances"], self._whole_epoch.steps, 100 * row["padding"], 100 * row["data_wait"])
+        self._whole_epoch = Interval()
 
     def close(self) -> None:
         self.end_epoch()

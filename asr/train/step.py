@@ -172,7 +172,7 @@ class Step:
             try:
                 self._backward_piece(piece, step, tally)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     log.error("step %d failed on the batch of %s", step, ", ".join(piece.batch.ids))
                     raise
                 return tally, index
@@ -269,7 +269,7 @@ class Step:
             buffer.copy_(saved)
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "out of memory" in text or "can't allocate memory" in text
 

@@ -212,10 +212,10 @@ class Trainer:
         if not position.batch:
             raise ValueError(f"epoch {position.epoch + 1}: the loader gave no batches; is the training set empty, or filtered away?")
         self._epoch_length = position.batch
+        if self._progress is not None:
+            self._progress.end_epoch()
         if (position.epoch + 1) % self.config.validate_every == 0 or position.epoch + 1 == self.config.epochs:
             self._validate(validation)
-        elif self._progress is not None:
-            self._progress.end_epoch()
         if self._signalled():
             return False
         position.epoch, position.batch = position.epoch + 1, 0

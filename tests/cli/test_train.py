@@ -1,7 +1,9 @@
 """'asr train' and 'asr info' on the real yesno recordings."""
 from __future__ import annotations
 
+import csv
 import json
+import logging
 import multiprocessing
 import time
 from pathlib import Path
@@ -12,8 +14,9 @@ import yaml
 
 from asr.cli.main import main
 from asr.config import load_config
-from asr.data import prepare_corpus, read_cuts, read_transcripts, write_cuts
-from asr.experiment import ExperimentConfig, Layout
+from asr.data import evaluation_loader, prepare_corpus, read_cuts, read_transcripts, write_cuts, write_shar
+from asr.experiment import ExperimentConfig, Layout, build_model
+from asr.losses import build_losses
 from asr.tokens import load_tokenizer, train_tokenizer
 from asr.train.checkpoints import average_state
 from asr.train.progress import read_rows
@@ -72,8 +75,6 @@ def test_what_a_run_leaves_is_enough_to_decode_from(exp_dir):
     config = load_config(ExperimentConfig, exp_dir / "config.yaml")
     assert config.model_dump()["train"]["epochs"] == 3
     assert load_tokenizer(exp_dir / "tokens").vocab_size > 4
-    from asr.experiment import build_model
-
     build_model(config, load_tokenizer(exp_dir / "tokens")).load_state_dict(average_state(exp_dir))
     rows = read_rows(exp_dir / "train.jsonl")
     assert rows[-1]["kind"] == "validation" and {"rnnt", "ctc"} <= rows[-1]["parts"].keys()
@@ -136,3 +137,74 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(exp_dir, arguments, 
 def test_more_epochs_go_on(exp_dir, arguments):
     assert main([*arguments, str(exp_dir), "--set", "train.epochs=4"]) == 0
     assert json.loads((exp_dir / "train_summary.json").read_text())["epochs"] == 4
+
+
+def test_padding_is_told_every_epoch(arguments, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert main([*arguments, str(tmp_path), "--set", "train.epochs=2"]) == 0
+    told = [message for message in caplog.messages if "| padding" in message and "utterances in" in message]
+    assert [message.split(" |")[0] for message in told] == ["epoch 1/2", "epoch 2/2"]
+    assert all("11 utterances" in message for message in told)
+
+
+def test_the_batch_size_is_found_once_and_kept(arguments, tmp_path, caplog, capsys):
+    auto = ["--set", "train.batches.max_duration=auto", "--set", "train.batches.max_utterances=3"]
+    assert main([*arguments, str(tmp_path), *auto]) == 2
+    assert "train.batches.memory_gb" in capsys.readouterr().err
+    auto += ["--set", "train.batches.memory_gb=50"]
+    with caplog.at_level(logging.INFO):
+        assert main([*arguments, str(tmp_path), *auto, "--set", "train.epochs=1"]) == 0
+    found = load_config(ExperimentConfig, tmp_path / "config.yaml").train.batches.max_duration
+    longest = max(item.duration for item in read_transcripts(Path(arguments[4]) / "manifests/train.jsonl.gz") if item.text != "MAYBE 7")
+    assert found == pytest.approx(3 * longest, abs=0.011) and "fit into 50.0 GB" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert main([*arguments, str(tmp_path), *auto, "--set", "train.epochs=2"]) == 0
+        assert main(["train", "--exp-dir", str(tmp_path), "--data-dir", arguments[4], "--set", "train.epochs=3"]) == 0
+    assert "fit into" not in caplog.text
+    assert load_config(ExperimentConfig, tmp_path / "config.yaml").train.batches.max_duration == found
+    assert json.loads((tmp_path / "train_summary.json").read_text())["epochs"] == 3
+
+
+def test_training_from_shards(arguments, tmp_path, capsys):
+    features = ExperimentConfig.model_validate(CONFIG).features
+    write_shar(Path(arguments[4]) / "manifests/train.jsonl.gz", tmp_path / "shar", features, shard_size=4, seed=1, jobs=1)
+    shards = ["--set", f"train.batches.shar={{dir: {tmp_path / 'shar'}, window: 2}}", "--set", "train.batches.cache=false"]
+    assert main([*arguments, str(tmp_path / "whole"), *shards]) == 0
+    assert main([*arguments, str(tmp_path / "stopped"), *shards, "--set", "train.max_steps=4"]) == 0
+    assert main([*arguments, str(tmp_path / "stopped"), *shards]) == 0
+    there, again = average_state(tmp_path / "whole", 0), average_state(tmp_path / "stopped", 0)
+    assert all(torch.equal(value, again[name]) for name, value in there.items())
+    assert len(read_rows(tmp_path / "whole" / "train.jsonl")) >= 12
+    assert main(["outliers", "--exp-dir", str(tmp_path / "whole"), "--data-dir", arguments[4]]) == 0
+    assert len(read_table(tmp_path / "whole" / "outliers.tsv")) == 11
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_outliers_are_the_highest_losses_per_token(exp_dir, arguments, capsys):
+    """Against each utterance alone."""
+    data_dir = Path(arguments[4])
+    assert main(["outliers", "--exp-dir", str(exp_dir), "--data-dir", str(data_dir), "--count", "8"]) == 0
+    listed = read_table(exp_dir / "outliers.tsv")
+    assert list(listed[0]) == ["id", "loss_per_token", "duration", "tokens", "text", "heard"]
+    config, tokenizer = load_config(ExperimentConfig, exp_dir / "config.yaml"), load_tokenizer(exp_dir / "tokens")
+    model = build_model(config, tokenizer).eval()
+    model.load_state_dict(average_state(exp_dir))
+    losses = build_losses(config.losses, model).eval()
+    expected = {}
+    for batch in evaluation_loader(data_dir / "manifests/train.jsonl.gz", config.features, tokenizer, max_duration=0.1):
+        if batch.texts != ("MAYBE 7",):
+            with torch.no_grad():
+                out = model.encode(batch.features_BTF, batch.feature_lens_B)
+                expected[batch.ids[0]] = float(losses(out, batch.targets, model, 0).total_B) / int(batch.targets.lens_B)
+    highest = sorted(expected, key=expected.__getitem__, reverse=True)[:8]
+    assert [row["id"] for row in listed] == highest
+    assert [float(row["loss_per_token"]) for row in listed] == pytest.approx([expected[id] for id in highest], rel=1e-3)
+    assert all(set(row["text"].split()) == {"NO", "YES"} for row in listed)
+    assert f"loss per token of {len(expected)} utterances" in capsys.readouterr().out
+    assert main(["outliers", "--exp-dir", str(exp_dir), "--split", "nothing"]) == 2
+    assert "it has dev, train" in capsys.readouterr().err
