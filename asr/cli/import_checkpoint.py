@@ -10,18 +10,12 @@ Corpus, features, searches and all else come from --config where one is given; i
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import pickle
 from pathlib import Path
-from typing import Any, Mapping
-
-import torch
-from torch import Tensor
 
 from asr.config import dump_config, read_yaml, validate
 from asr.experiment import ExperimentConfig, Layout, build_model
-from asr.models.import_icefall import Imported, convert
+from asr.models.import_icefall import Imported, convert, read_dims, read_state_dict
 from asr.tokens import Tokenizer
 from asr.tokens.bpe import BpeTokenizer
 from asr.tokens.char import CharTokenizer
@@ -42,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if (args.out / "config.yaml").exists():
         raise ValueError(f"{args.out}: there is an experiment here already; choose another --out, or remove it")
-    imported = convert(_state_dict(args.checkpoint), _dims(args.dims))
+    imported = convert(read_state_dict(args.checkpoint), read_dims(args.dims))
     tokenizer = _tokenizer(args.tokens, imported.vocab_size)
     config = _config(args, imported, tokenizer)
     if config.features.dim != imported.feature_dim:
@@ -59,31 +53,6 @@ def run(args: argparse.Namespace) -> None:
     store.save(tensors, {"position": {"epoch": 1, "step": 1}}, "epoch", 1)
     dump_config(config, layout.config_file)
     log.info("%s: %.1f M parameters, %d tokens", args.out, sum(t.numel() for t in imported.state.values()) / 1e6, tokenizer.vocab_size)
-
-
-def _state_dict(path: Path) -> Mapping[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: not a checkpoint of plain tensors ({str(error)[:200]})") from None
-    state = state.get("model", state) if isinstance(state, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: expected a state dict, plain or under the key 'model'")
-    return state
-
-
-def _dims(path: Path) -> dict[str, Any]:
-    try:
-        dims = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file of dimensions") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(dims, dict):
-        raise ValueError(f"{path}: expected a JSON object of option names and values")
-    return dims
 
 
 def _tokenizer(path: Path, vocab_size: int) -> Tokenizer:

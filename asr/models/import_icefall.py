@@ -1,9 +1,13 @@
 """State dicts of icefall's LibriSpeech ``zipformer`` recipe, turned into ours."""
 from __future__ import annotations
 
+import json
+import pickle
 import re
+from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
+import torch
 from torch import Tensor
 
 from asr.models.ctc import CtcHead
@@ -59,6 +63,33 @@ class Imported(NamedTuple):
     vocab_size: int
     state: dict[str, Tensor]
     loss_state: dict[str, Tensor]
+
+
+def read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint file. Raises ValueError where it holds anything else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path}: not a checkpoint of plain tensors ({str(error)[:200]})") from None
+    state = state.get("model", state) if isinstance(state, dict) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: expected a state dict, plain or under the key 'model'")
+    return state
+
+
+def read_dims(path: Path) -> dict[str, Any]:
+    """The model options in a JSON file, by their names. Raises ValueError where it is not one."""
+    try:
+        dims = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file of dimensions") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(dims, dict):
+        raise ValueError(f"{path}: expected a JSON object of option names and values")
+    return dims
 
 
 def convert(state_dict: Mapping[str, Tensor], dims: Mapping[str, Any]) -> Imported:
