@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "egs/README.md", "local/*.md", "utils/*.md", "tests/*.md", "asr/**/README.md")
                for path in ROOT.glob(pattern))
-EXAMPLES = ("egs/swahili", "egs/mine", "asr/decode/mine")
+EXAMPLES = ("egs/mine", "asr/decode/mine")
 """Paths that the guides tell the reader to make."""
 
 PATH = re.compile(

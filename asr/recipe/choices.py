@@ -333,7 +333,7 @@ def choose_model(chosen: Choices, hours: float) -> None:
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(size.audio_hours / hours)))
     steps = max(1, round(epochs * hours * 3600 / size.seconds))
     known = size is SIZES[0]
-    chosen.add("ngram", {"order": 3}, "of words, from the training transcripts; --text of stages 4 and 5 adds others")
+    chosen.add("ngram", {"order": 3}, "of words, from the training transcripts; 'text: [FILE]' adds more sentences")
     encoder = {"type": "conformer", "dim": size.dim, "layers": size.layers, "heads": 4, "feedforward": size.feedforward,
                "kernel": size.kernel, "dropout": 0.1, "subsampling": {"channels": size.channels}}
     chosen.add("model.encoder", encoder, f"for {hours:.1f} hours of training, on {size.device}"

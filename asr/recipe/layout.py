@@ -175,7 +175,8 @@ def _header(path: Path, hints: Hints) -> tuple[list[str], str | None]:
         return (list(values) if isinstance(values, dict) else []), None
     usual = "," if path.suffix == ".csv" else "\t"
     separator = usual if usual in line else next((other for other in ("\t", ";", "|", ",") if other in line), usual)
-    return next(table_reader(line, path.suffix, separator), []), None if separator == usual else separator
+    columns: list[str] = next(table_reader(line.replace("\0", ""), path.suffix, separator), [])
+    return columns, None if separator == usual else separator
 
 
 def _roles(columns: Sequence[str], given: Mapping[str, str], path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asr.data.scripts import UNSPACED, has_case
@@ -70,11 +70,13 @@ class TextRules:
 def propose_text_rules(utterances: Sequence[Utterance]) -> TextRules:
     rules = TextRules()
     _markup(rules, utterances)
-    texts = [html.unescape(TAG.sub(" ", u.text)) if rules.settings.get("html") else u.text for u in utterances]
-    cleaned = [Utterance(**{**vars(u), "text": text}) for u, text in zip(utterances, texts)]
+    if "html" in rules.settings:
+        utterances = [replace(utterance, text=html.unescape(TAG.sub(" ", utterance.text))) for utterance in utterances]
+    _unicode_form(rules, utterances)
+    cleaned = [replace(utterance, text=unicodedata.normalize(rules.settings["unicode"], utterance.text)) for utterance in utterances]
+    _tatweel(rules, cleaned)
     _encoding(rules, cleaned)
     _invisible(rules, cleaned)
-    _unicode_form(rules, cleaned)
     _annotations(rules, cleaned)
     _apostrophes(rules, cleaned)
     _punctuation(rules, cleaned)
@@ -150,6 +152,9 @@ def _unicode_form(rules: TextRules, utterances: Sequence[Utterance]) -> None:
         rules.findings.append(Finding("texts with other shapes of common letters", wide, "unicode: NFKC makes them the common ones."))
     else:
         rules.set("unicode", "NFC", "one code point for a letter and its accent, where there is one; combining marks are kept")
+
+
+def _tatweel(rules: TextRules, utterances: Sequence[Utterance]) -> None:
     if any(TATWEEL in utterance.text for utterance in utterances):
         rules.replace({TATWEEL: ""}, "tatweel stretches Arabic words and spells nothing")
 

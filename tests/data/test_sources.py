@@ -137,6 +137,9 @@ def test_speechocean_is_read_by_the_kaldi_import(tmp_path: Path, shared: Path) -
     ({"source": {"type": "script", "file": "nowhere.py"}}, "no such Python file"),
     ({"source": {"type": "table", "file": "nowhere.tsv"}}, "no such file"),
     ({"splits": {"train": "trian"}}, "no split 'trian'; it has test, train"),
+    ({"source": {"type": "table", "columns": {"text": "words"}}}, "no column 'words'"),
+    ({"source": {"type": "table", "file": "{split}.tsv"}}, "no split 'train'; it has speakers, transcripts"),
+    ({"source": {"type": "folder", "text": "nowhere.txt"}}, "no file nowhere.txt here"),
 ])
 def test_wrong_source(tmp_path: Path, config: dict, message: str) -> None:
     corpus = table_corpus(tmp_path / "corpus", utterances=4)
@@ -148,9 +151,60 @@ def test_wrong_source(tmp_path: Path, config: dict, message: str) -> None:
     ("", "no column 'audio'"),
     ("id\taudio\nu\tx.wav\n", "no column 'text'"),
     ("id\taudio\ttext\nu\tx.wav\n", ":2: 2 columns where the header has 3"),
-    (b"id\taudio\ttext\nu\tx.wav\t\xff\n", "not UTF-8"),
+    (b"id\taudio\ttext\nu\tx.wav\t\xff\n", "not UTF-8: 1 of 3 lines are not .line 2.: .* would read .*ÿ"),
+    ("id\taudio\ttext\n".encode("utf-16"), "mark UTF-16; if so, set the encoding"),
 ])
 def test_bad_table(tmp_path: Path, content: str | bytes, message: str) -> None:
     (tmp_path / "transcripts.tsv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         prepare_corpus(corpus_config(), tmp_path, tmp_path / "manifests")
+
+
+def test_broken_json_lines(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", 1.0)
+    source = {"type": "table", "file": "list.jsonl"}
+    for line, message in (("{", r"list\.jsonl:2: not a JSON object"), ('{"audio": "b.wav"}', r"list\.jsonl:2: no 'text'")):
+        (tmp_path / "list.jsonl").write_text('{"audio": "a.wav", "text": "one"}\n' + line)
+        with pytest.raises(ValueError, match=message):
+            prepare_corpus(corpus_config(source=source, splits={"train": "all"}), tmp_path, tmp_path / "manifests")
+
+
+def test_folder_with_faults(tmp_path: Path) -> None:
+    """Two files of one name, a transcript of another encoding, one without, and one that is read in spite of its byte order mark."""
+    corpus = tmp_path / "corpus"
+    texts = {"s1/a": b"one", "s2/a": "two".encode("utf-8-sig"), "s1/b": "drei für".encode("latin-1"), "s2/c": None}
+    for path, text in texts.items():
+        write_wav(corpus / f"{path}.wav", 1.0)
+        if text is not None:
+            (corpus / f"{path}.txt").write_bytes(text)
+    source = {"type": "folder", "path": r"^(?P<speaker>\w+)/"}
+    config = corpus_config(source=source, splits={"train": "all"}, max_dropped=1)
+    prepare_corpus(config, corpus, tmp_path / "manifests")
+    assert [(item.id, item.text, item.speaker) for item in read_transcripts(tmp_path / "manifests/train.jsonl.gz")] == [
+        ("s1-a", "one", "s1"), ("s2-a", "two", "s2")]
+    assert {item.id: item.reason.partition(":")[0] for item in read_dropped(tmp_path / "manifests/dropped.jsonl")} == {
+        "b": "transcript not UTF-8", "c": "no transcript"}
+
+
+def test_lines_of_a_folder(tmp_path: Path) -> None:
+    """More fields than two, a line without a separator, one for no file, one twice."""
+    corpus = tmp_path / "corpus"
+    for name in "abc":
+        write_wav(corpus / f"wav/{name}.wav", 1.0)
+    (corpus / "list.txt").write_text("wav/a.wav|f|one|two\nb.wav|m|three\n\nc\nb|m|four\nd|f|five\n")
+    source = {"type": "folder", "text": "list.txt", "separator": "|", "fields": ["id", "gender", "text"]}
+    prepare_corpus(corpus_config(source=source, splits={"train": "all"}, max_dropped=1), corpus, tmp_path / "manifests")
+    cuts = read_cuts(tmp_path / "manifests/train.jsonl.gz")
+    assert [(cut.id, cut.supervisions[0].text, cut.supervisions[0].gender) for cut in cuts] == [("a", "one|two", "f"), ("b", "three", "m")]
+    dropped = [(item.id, item.reason) for item in read_dropped(tmp_path / "manifests/dropped.jsonl")]
+    assert dropped == [("b", "duplicate id: list.txt:5; the first line was kept"), ("c", "no transcript: not in list.txt"),
+                       ("d", "no audio file: list.txt:6"), ("list.txt:4", "not a line of id, gender, text: there is no '|' in it")]
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"path": "("}, "corpus.source.path: .*not a regular expression"),
+    ({"fields": ["id", "words"]}, "corpus.source.fields: .*'id' and 'text' must be among the fields"),
+])
+def test_wrong_settings_of_a_folder(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("corpus.", "")):
+        corpus_config(source={"type": "folder", **values})

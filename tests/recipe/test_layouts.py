@@ -94,6 +94,15 @@ def test_lhotse(shared: Path) -> None:
     assert proposal.chosen.value("corpus.sample_rate") == proposal.chosen.value("features.sample_rate") == 8000
 
 
+def test_swahili_as_raw_as_it_is(shared: Path) -> None:
+    proposal = look_at(shared / "corpora/swahili", Hints())
+    source = {"type": "folder", "text": "data/raw_text_file.txt", "separator": ":", "path": "^data/records/(?P<split>[^/]+)/"}
+    assert proposal.layout.source == source
+    assert {name: len(items) for name, items in proposal.chosen.splits.items()} == {"train": 371, "dev": 46, "test": 42}
+    config = load_config(ExperimentConfig, ROOT / "egs/swahili/conf/base.yaml").corpus
+    assert config.source.model_dump(exclude_unset=True) == source
+
+
 def test_what_is_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such directory"):
         look_at(tmp_path / "nowhere", Hints())

@@ -48,11 +48,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """egs/swahili with the files of the guide, in a copy of what recipes need."""
+    """egs/mine with the files of the guide, in a copy of what recipes need."""
     root = tmp_path_factory.mktemp("checkout")
     for name in ("utils", "local"):
         shutil.copytree(ROOT / name, root / name)
-    directory = root / "egs" / "swahili"
+    directory = root / "egs" / "mine"
     (directory / "conf").mkdir(parents=True)
     shutil.copy(ROOT / "egs/searches.yaml", root / "egs")
     model = (ROOT / "egs/yesno/run.sh").read_text()

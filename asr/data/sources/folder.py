@@ -95,7 +95,7 @@ class Folder:
         found = Transcripts()
         for file in files:
             lines = line_fields(read_text(file, self.config.encoding), self.config.separator, self.config.fields)
-            for number, fields in enumerate(lines, start=1):
+            for number, fields in lines:
                 self._add(found, fields, f"{file.relative_to(corpus_dir).as_posix()}:{number}", paths)
         for id in paths:
             if id not in found.fields and id not in found.errors:
@@ -149,14 +149,14 @@ def possible_ids(name: str) -> list[str]:
     return [without_suffix.name, str(without_suffix).replace("/", "-")]
 
 
-def line_fields(text: str, separator: str, names: Sequence[str]) -> Iterator[dict[str, str] | None]:
-    """The fields of every line that is not blank; None for one that has no separator in it."""
-    for line in text.splitlines():
+def line_fields(text: str, separator: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str] | None]]:
+    """Number and fields of every line that is not blank; None for one that has no separator in it."""
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         values = line.strip().split(None if separator == ANY_SPACE else separator, len(names) - 1)
         values += [""] * (len(names) - len(values)) if separator == ANY_SPACE else []
-        yield dict(zip(names, map(str.strip, values))) if len(values) == len(names) else None
+        yield number, dict(zip(names, map(str.strip, values))) if len(values) == len(names) else None
 
 
 def path_fields(expression: str, path: str) -> dict[str, str]:

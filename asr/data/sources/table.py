@@ -95,14 +95,17 @@ def _read_columns(path: Path, text: str, separator: str | None, required: Sequen
         mark = separator or ("commas" if path.suffix == ".csv" else "tabs")
         raise ValueError(f"{path}: no column '{missing[0]}'; the first line must name the columns, separated by {mark}, "
                          f"{', '.join(required)} among them; it is {', '.join(header)[:200]!r}")
-    for values in reader:
-        if len(values) != len(header):
-            raise ValueError(f"{path}:{reader.line_num}: {len(values)} columns where the header has {len(header)}")
-        yield dict(zip(header, values))
+    try:
+        for values in reader:
+            if len(values) != len(header):
+                raise ValueError(f"{path}:{reader.line_num}: {len(values)} columns where the header has {len(header)}")
+            yield dict(zip(header, values))
+    except csv.Error as error:  # a NUL, or a quotation mark that is never closed
+        raise ValueError(f"{path}:{reader.line_num + 1}: {error}") from None
 
 
 def table_reader(text: str, suffix: str, separator: str | None) -> Any:
-    """A ``csv.reader`` by the rules of :class:`Table`."""
+    """A ``csv.reader`` by the rules of :class:`Table`. As all of them, it raises csv.Error."""
     if suffix == ".csv":
         return csv.reader(io.StringIO(text, newline=""), delimiter=separator or ",")
     return csv.reader(io.StringIO(text, newline=""), delimiter=separator or "\t", quoting=csv.QUOTE_NONE)
