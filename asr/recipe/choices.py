@@ -344,8 +344,8 @@ def choose_model(chosen: Choices, hours: float) -> None:
     chosen.add("losses.rnnt", {"type": "pruned_rnnt", "range": 5, "warmup_steps": _one_digit(min(2000, 0.1 * steps))}, "")
     chosen.add("losses.ctc", {"type": "ctc"}, "")
     if known:
-        chosen.add("train.init_from", None, "weights to start from, which helps where there is so little speech: "
-                   "../numbers/exp/conformer, once egs/numbers/run.sh has been run, has this model's shape")
+        chosen.add("train.init_from", None, "weights to start from, where there is so little speech: ../numbers/exp/conformer, once "
+                   "egs/numbers/run.sh has been run, has this model's shape")
     chosen.add("train.epochs", epochs, f"about {epochs * hours:.0f} hours of audio and {steps} steps in all")
     chosen.add("train.optimizer", {"type": "adamw", "lr": size.lr}, "")
     chosen.add("train.schedule", {"type": "cosine", "warmup_steps": _one_digit(min(2000, 0.02 * steps))}, "")
