@@ -72,6 +72,8 @@ def _experiment_table(rows: Iterable[Row]) -> list[str]:
         budget = [f"{summary[key]:,.{digits}f} {unit}" for key, digits, unit in
                   (("epochs", 0, "epochs"), ("audio_hours", 1, "h of audio"), ("seconds", 0, "s")) if summary.get(key) is not None]
         trained = ", ".join(budget) + (f" on {summary['device']}" if summary.get("device") else "")
+        if summary.get("init_from"):
+            trained += f", starting from {summary['init_from']}"
         source = "" if row.commit is None else row.commit[:10] + (" (with local changes)" if row.dirty else "")
         hardware = f"{row.hardware['cpu']}, {row.hardware['cores']} cores" + (f", {row.hardware['gpu']}" if row.hardware["gpu"] else "")
         parameters = f"{summary['parameters']:,}" if summary.get("parameters") is not None else ""

@@ -405,7 +405,7 @@ class Trainer:
             "steps": self.position.step, "epochs": self.position.epoch, "seconds": round(self.seconds, 1),
             "audio_hours": round(self.audio_seconds / 3600, 4), "parameters": sum(p.numel() for p in self.model.parameters()),
             "device": device_name(self.device), "processes": self.ranks.size, "commit": tree.commit, "dirty": tree.dirty,
-            "command": shlex.join(["asr", *sys.argv[1:]]), "seed": self.seed,
+            "command": shlex.join(["asr", *sys.argv[1:]]), "seed": self.seed, "init_from": self.config.init_from,
         }
         with atomic_write(self.exp_dir / "train_summary.json") as file:
             json.dump(summary, file, indent=1)

@@ -37,7 +37,7 @@ def exp(tmp_path: Path) -> Path:
     (directory / "config.yaml").write_text("name: tiny\n")
     (directory / "train_summary.json").write_text(json.dumps({
         "steps": 100, "epochs": 4, "seconds": 61.0, "audio_hours": 3.5, "parameters": 1234567, "device": "cpu, 2 threads", "processes": 1,
-        "commit": None, "dirty": None, "command": "asr train --config tiny.yaml", "seed": 42}))
+        "commit": None, "dirty": None, "command": "asr train --config tiny.yaml", "seed": 42, "init_from": "../old"}))
     return directory
 
 
@@ -91,7 +91,7 @@ def test_results_hold_what_reproduces_them(exp: Path) -> None:
     text = results(rows_of(exp))
     line = next(line for line in text.splitlines() if line.startswith("| tiny | modified_beam_lm |"))
     assert "| 5 | 0 | 0 |" in line and "ngram 0.3 (tuned on dev)" in line and "modified_beam |" in line and "| 0.0500 |" in line
-    for fact in ("1,234,567", "4 epochs, 3.5 h of audio, 61 s on cpu, 2 threads", "epochs 9 to 12", "    asr train --config tiny.yaml",
+    for fact in ("1,234,567", "4 epochs, 3.5 h of audio, 61 s on cpu, 2 threads, starting from ../old", "epochs 9 to 12", "    asr train --config tiny.yaml",
                  "20 utterances, 95 words, 0.7 minutes", "over utterances"):
         assert fact in text, fact
     assert len({line.count("|") for line in text.splitlines() if line.startswith("| tiny | mod")}) == 1
