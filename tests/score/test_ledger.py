@@ -91,7 +91,8 @@ def test_results_hold_what_reproduces_them(exp: Path) -> None:
     text = results(rows_of(exp))
     line = next(line for line in text.splitlines() if line.startswith("| tiny | modified_beam_lm |"))
     assert "| 5 | 0 | 0 |" in line and "ngram 0.3 (tuned on dev)" in line and "modified_beam |" in line and "| 0.0500 |" in line
-    for fact in ("1,234,567", "4 epochs, 3.5 h of audio, 61 s on cpu, 2 threads, starting from ../old", "epochs 9 to 12", "    asr train --config tiny.yaml",
+    for fact in ("1,234,567", "4 epochs, 3.5 h of audio, 61 s on cpu, 2 threads, starting from ../old", "epochs 9 to 12",
+                 "    asr train --config tiny.yaml",
                  "20 utterances, 95 words, 0.7 minutes", "over utterances"):
         assert fact in text, fact
     assert len({line.count("|") for line in text.splitlines() if line.startswith("| tiny | mod")}) == 1
