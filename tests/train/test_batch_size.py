@@ -2,6 +2,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from asr.train.batch_size import CLOSE, Probe, find_max_duration, largest
 from asr.train.distributed import Ranks
 from tests.train import tiny
 
+ROOT = Path(__file__).resolve().parents[2]
 WORST = Extremes(seconds=3.0, frames=300, tokens=2, total=9000.0)
 
 
@@ -51,13 +56,21 @@ def test_the_largest_number_within_the_limit(most: int, limit: float, flat: int,
 
 
 def test_what_is_found_fits_and_twice_as_much_does_not() -> None:
+    """In a process of its own, as training is: what earlier tests gave back to the allocator would be used again, uncounted."""
+    code = f"from {__name__} import find_and_measure; find_and_measure()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def find_and_measure() -> None:
     measure = probe()
     measure(1)
-    limit = measure(1) + 0.03
+    limit = measure(1) + 0.2
     seconds = find_max_duration(config(memory_gb=limit), tiny.model(), tiny.losses(tiny.model()), WORST, tiny.FEATURES, Ranks())
     count = round(seconds / WORST.seconds)
     assert count > 1 and seconds == pytest.approx(count * WORST.seconds)
-    assert measure(count) < limit + 0.015 and measure(2 * count) > limit
+    assert measure(count) < limit + 0.05 and measure(2 * count) > limit, (count, limit, measure(count), measure(2 * count))
 
 
 def test_limits_of_the_config_and_of_the_corpus_hold() -> None:
