@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -271,5 +273,15 @@ def _cached_features(path: Path, stamp: Any, config: Fbank.Config) -> dict[str, 
 
 
 def _start_worker(worker: int) -> None:
-    """An interrupt goes to every process of the group; only the main one answers it, and takes the workers down."""
+    """An interrupt goes to every process of the group; only the main one answers it, and takes the workers down.
+
+    It may do so while it is fetching a batch, which is no news of the worker's that hands it out.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    report = sys.excepthook
+
+    def unless_hung_up(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, (ConnectionError, EOFError)):
+            report(kind, error, traceback)
+
+    sys.excepthook = unless_hung_up  # by which the thread that hands out batches tells its errors

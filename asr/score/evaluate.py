@@ -98,7 +98,7 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         cer=characters.rate, characters=characters.length,
         settings=header.settings, scales=header.scales, tuned_on=header.tuned_on, against=against,
         checkpoint=header.checkpoint, training=provenance.training(exp_dir),
-        decode_seconds=header.seconds, audio_seconds=header.audio_seconds,
+        decode_seconds=header.seconds, audio_seconds=header.audio_seconds, encoder_seconds=header.encoder_seconds,
         commit=tree.commit, dirty=tree.dirty, hardware=asdict(machine),
         date=datetime.fromtimestamp(result.path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), command=command,
     )

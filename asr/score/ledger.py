@@ -8,7 +8,7 @@ import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class Row:
     against: difference of the WER to another search of the same set (see asr.score.evaluate), or None.
     config_hash: of the experiment's config and the search's settings.
     training: the trainer's summary, None where there is none.
-    decode_seconds, audio_seconds: wall time of decoding, and the audio decoded in it.
+    decode_seconds, audio_seconds: wall time of decoding, and the audio decoded in it. encoder_seconds: the encoder's part of it,
+        None in rows from before it was noted.
     date: when the set was decoded; commit, dirty, hardware, command: of scoring.
     """
 
@@ -56,6 +57,7 @@ class Row:
     hardware: Mapping[str, Any]
     date: str
     command: str
+    encoder_seconds: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -64,6 +66,13 @@ class Row:
     @property
     def real_time_factor(self) -> float | None:
         return self.decode_seconds / self.audio_seconds if self.audio_seconds else None
+
+    @property
+    def search_real_time_factor(self) -> float | None:
+        """Of the search alone."""
+        if self.encoder_seconds is None or not self.audio_seconds:
+            return None
+        return (self.decode_seconds - self.encoder_seconds) / self.audio_seconds
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
@@ -78,6 +87,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
 def read(path: Path) -> list[Row]:
     """Raises ValueError naming the file and the line that is not a row."""
     names = {field.name for field in fields(Row)}
+    required = {field.name for field in fields(Row) if field.default is MISSING}
     rows = []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
@@ -85,7 +95,7 @@ def read(path: Path) -> list[Row]:
                 values = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}:{number}: not JSON ({error.msg}); remove the line and score again") from None
-            if not isinstance(values, dict) or values.keys() != names:
+            if not isinstance(values, dict) or not required <= values.keys() <= names:
                 raise ValueError(f"{path}:{number}: not a row of this version's ledger; move the file away and score again")
             rows.append(Row(**values))
     return rows

@@ -27,7 +27,7 @@ def results(rows: Iterable[Row]) -> str:
 def terminal_table(rows: Sequence[Row]) -> str:
     """What the command prints for one set."""
     cells = [(row.search, wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions), f"{100 * row.cer:.2f}",
-              "" if row.real_time_factor is None else f"{row.real_time_factor:.4f}", scales_text(row), against_text(row)) for row in rows]
+              _factor(row.real_time_factor), scales_text(row), against_text(row)) for row in rows]
     return table([("search", "WER % [95 %]", "S", "D", "I", "CER %", "RTF", "scales", "WER against"), *cells])
 
 
@@ -36,16 +36,20 @@ def _split_table(rows: Sequence[Row]) -> list[str]:
     units = dict.fromkeys(row.interval_over for row in rows)
     cells = [[
         row.experiment, row.search, wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions),
-        f"{100 * row.cer:.2f}", "" if row.real_time_factor is None else f"{row.real_time_factor:.4f}", scales_text(row), against_text(row),
+        f"{100 * row.cer:.2f}", _factor(row.real_time_factor), _factor(row.search_real_time_factor), scales_text(row), against_text(row),
     ] for row in rows]
     return [
-        f"{'; '.join(sizes)}. In brackets: 95 % bootstrap interval over {' or '.join(units)}. RTF: real-time factor of decoding.", "",
-        *_markdown(["experiment", "search", "WER %", "S", "D", "I", "CER %", "RTF", "scales", "WER against"], cells),
+        f"{'; '.join(sizes)}. In brackets: 95 % bootstrap interval over {' or '.join(units)}. RTF: real-time factor of decoding; search RTF: its part after the encoder.", "",
+        *_markdown(["experiment", "search", "WER %", "S", "D", "I", "CER %", "RTF", "search RTF", "scales", "WER against"], cells),
     ]
 
 
 def wer_text(row: Row) -> str:
     return f"{100 * row.wer:.2f} [{100 * row.wer_low:.2f}, {100 * row.wer_high:.2f}]"
+
+
+def _factor(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def scales_text(row: Row) -> str:
@@ -70,7 +74,7 @@ def _experiment_table(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         summary = row.training or {}
         budget = [f"{summary[key]:,.{digits}f} {unit}" for key, digits, unit in
-                  (("epochs", 0, "epochs"), ("audio_hours", 1, "h of audio"), ("seconds", 0, "s")) if summary.get(key) is not None]
+                  (("epochs", 0, "epochs"), ("audio_hours", 1, "h of audio"), ("seconds", 0, "s"), ("memory_gb", 1, "GB")) if summary.get(key) is not None]
         trained = ", ".join(budget) + (f" on {summary['device']}" if summary.get("device") else "")
         if summary.get("init_from"):
             trained += f", starting from {summary['init_from']}"

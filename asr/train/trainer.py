@@ -24,7 +24,7 @@ from asr.train.distributed import Ranks
 from asr.train.environment import check_amp, choose_device, device_name
 from asr.train.optimizers import OPTIMIZERS
 from asr.train.problems import Problems
-from asr.train.progress import Progress
+from asr.train.progress import Progress, memory_gb
 from asr.train.schedules import SCHEDULES
 from asr.train.signals import StopSignals
 from asr.train.step import LossScale, Piece, Step, StepResult, seed_everything
@@ -405,7 +405,8 @@ class Trainer:
             "steps": self.position.step, "epochs": self.position.epoch, "seconds": round(self.seconds, 1),
             "audio_hours": round(self.audio_seconds / 3600, 4), "parameters": sum(p.numel() for p in self.model.parameters()),
             "device": device_name(self.device), "processes": self.ranks.size, "commit": tree.commit, "dirty": tree.dirty,
-            "command": shlex.join(["asr", *sys.argv[1:]]), "seed": self.seed, "init_from": self.config.init_from,
+            "memory_gb": round(memory_gb(self.device), 2), "command": shlex.join(["asr", *sys.argv[1:]]), "seed": self.seed,
+            "init_from": self.config.init_from,
         }
         with atomic_write(self.exp_dir / "train_summary.json") as file:
             json.dump(summary, file, indent=1)
