@@ -39,7 +39,8 @@ def _split_table(rows: Sequence[Row]) -> list[str]:
         f"{100 * row.cer:.2f}", _factor(row.real_time_factor), _factor(row.search_real_time_factor), scales_text(row), against_text(row),
     ] for row in rows]
     return [
-        f"{'; '.join(sizes)}. In brackets: 95 % bootstrap interval over {' or '.join(units)}. RTF: real-time factor of decoding; search RTF: its part after the encoder.", "",
+        f"{'; '.join(sizes)}. In brackets: 95 % bootstrap interval over {' or '.join(units)}. "
+        "RTF: real-time factor of decoding; search RTF: its part after the encoder.", "",
         *_markdown(["experiment", "search", "WER %", "S", "D", "I", "CER %", "RTF", "search RTF", "scales", "WER against"], cells),
     ]
 
@@ -74,7 +75,8 @@ def _experiment_table(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         summary = row.training or {}
         budget = [f"{summary[key]:,.{digits}f} {unit}" for key, digits, unit in
-                  (("epochs", 0, "epochs"), ("audio_hours", 1, "h of audio"), ("seconds", 0, "s"), ("memory_gb", 1, "GB")) if summary.get(key) is not None]
+                  (("epochs", 0, "epochs"), ("audio_hours", 1, "h of audio"), ("seconds", 0, "s"), ("memory_gb", 1, "GB"))
+                  if summary.get(key) is not None]
         trained = ", ".join(budget) + (f" on {summary['device']}" if summary.get("device") else "")
         if summary.get("init_from"):
             trained += f", starting from {summary['init_from']}"
