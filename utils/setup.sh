@@ -8,7 +8,7 @@
 #   --exp-dir DIR              the experiment (default: exp/<name in the config>)
 #   --results-dir DIR          where ledger.jsonl and RESULTS.md go (default: the recipe's own)
 : "${stage:=0}" "${stop_stage:=9}" "${config:=conf/base.yaml}" "${data_dir:=data}" "${exp_dir:=}" "${results_dir:=.}"
-overrides=()
+overrides=() text=() test_splits=(test)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/utils/parse_options.sh"

@@ -87,7 +87,7 @@ def run_text(proposal: Proposal, name: str, summary: str, fetch: Sequence[str]) 
         "DEFAULT": where,
         "CORPUS_DIR": shlex.quote(where),
         "FETCH": shlex.join(fetch) + " " if fetch else "",
-        "TESTS": " ".join(proposal.chosen.tests),
+        "TESTS": "" if proposal.chosen.tests == ["test"] else f"test_splits=({' '.join(proposal.chosen.tests)})\n",
     }
     text = RUN_SH
     for key, value in values.items():
