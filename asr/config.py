@@ -90,7 +90,7 @@ def dump_config(config: Config, path: Path) -> None:
 
 
 def read_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A YAML mapping with its ``extends:`` (a path relative to the file) merged underneath it."""
+    """A YAML mapping over those of its ``extends:``, a path relative to the file or a list of them, each over the ones before it."""
     if path in _seen:
         raise ValueError(f"{path}: 'extends' forms a circle: {' -> '.join(map(str, _seen))}")
     try:
@@ -102,10 +102,11 @@ def read_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of keys to values, got {type(values).__name__}")
-    parent = values.pop("extends", None)
-    if parent is None:
-        return values
-    return merge(read_yaml((path.parent / parent).resolve(), (*_seen, path)), values)
+    parents = values.pop("extends", [])
+    below: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        below = merge(below, read_yaml((path.parent / parent).resolve(), (*_seen, path)))
+    return merge(below, values)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,13 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def test_of_several_extended_files_each_lies_over_the_ones_before(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "name: a\nmodel: {type: large, layers: 5}\n")
+    write(tmp_path / "b.yaml", "name: b\n")
+    config = load_config(Top, write(tmp_path / "child.yaml", "extends: [a.yaml, b.yaml]\n"))
+    assert (config.name, config.model.layers) == ("b", 5)
+
+
 def test_extends_merges_and_overrides_win(tmp_path: Path) -> None:
     write(tmp_path / "base.yaml", "name: base\nmodel: {type: large, layers: 2, dropout: 0.3}\ntrain: {epochs: 7}\n")
     child = write(tmp_path / "child.yaml", "extends: base.yaml\nname: child\nmodel: {layers: 5}\n")
