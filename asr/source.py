@@ -5,10 +5,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+RESULTS = ("RESULTS.md", "ledger.jsonl")
+"""What a recipe writes beside itself: one result must not make the next one's source look changed."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """commit: of the checkout; dirty: whether its tracked files differ from it. Both None outside of a checkout."""
+    """commit: of the checkout; dirty: whether its tracked files differ from it, but for results. Both None outside of a checkout."""
 
     commit: str | None
     dirty: bool | None
@@ -18,7 +21,8 @@ def source() -> Source:
     root = Path(__file__).resolve().parents[1]
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
-        return Source(commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip()))
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!egs/*/{name}" for name in RESULTS))
+        return Source(commit, bool(changes.strip()))
     except (OSError, subprocess.SubprocessError):
         return Source(None, None)
 

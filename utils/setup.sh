@@ -7,7 +7,9 @@
 #   --data-dir DIR             manifests, features, language directory
 #   --exp-dir DIR              the experiment (default: exp/<name in the config>)
 #   --results-dir DIR          where ledger.jsonl and RESULTS.md go (default: the recipe's own)
-: "${stage:=0}" "${stop_stage:=9}" "${config:=conf/base.yaml}" "${data_dir:=data}" "${exp_dir:=}" "${results_dir:=.}"
+#   --lm-text FILE             text for the language models, a sentence a line, beside the training transcripts
+#   --processes N              processes to train with, one per GPU (default: 1); set train.batches_per_step to N or a multiple
+: "${stage:=0}" "${stop_stage:=9}" "${lm_text:=}" "${processes:=1}" "${config:=conf/base.yaml}" "${data_dir:=data}" "${exp_dir:=}" "${results_dir:=.}"
 overrides=() text=() test_splits=(test)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,7 +1,10 @@
 # Sourced by a recipe after its stage 0: stages 1 to 9, from the corpus in $corpus_dir to RESULTS.md, which are the same for every corpus.
 # A recipe may set before:
-#   text=(FILE ...)          text for the language models, beside the training transcripts (default: none)
+#   text=(FILE ...)          text for the language models, beside the training transcripts and --lm-text (default: none)
 #   test_splits=(NAME ...)   the sets to decode once, with the scales tuned on dev (default: test)
+if [ -n "$lm_text" ]; then text+=("$lm_text"); fi
+launch=(python)
+if [ "$processes" != 1 ]; then launch=(torchrun --standalone --nproc_per_node "$processes"); fi
 
 stage 1 "manifests, validated" \
   python "$local/prepare_manifests.py" "${experiment[@]}" --corpus-dir "$corpus_dir"
@@ -21,7 +24,7 @@ stage 5 "graphs: LG, HLG" \
   python "$local/compile_graph.py" "${experiment[@]}"
 
 stage 6 "train" \
-  python -m asr train "${experiment[@]}"
+  "${launch[@]}" -m asr train "${experiment[@]}"
 
 stage 7 "decode dev, tune the scales there" \
   python -m asr decode "${experiment[@]}" --splits dev --tune

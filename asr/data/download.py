@@ -13,8 +13,10 @@ DOWNLOAD = "download_"
 NO_NETWORK = "where there is no network, fetch it elsewhere and pass --corpus-dir"
 
 
-def download_corpus(name: str, target: Path) -> Path:
+def download_corpus(name: str, target: Path, **options: Any) -> Path:
     """Fetches corpus ``name`` with lhotse's ``download_<name>``; ``target`` becomes the corpus's directory once it is whole.
+
+    options: of that function, such as ``dataset_parts``.
 
     Raises ValueError for a corpus that lhotse cannot download (naming near ones) and when the download fails.
     """
@@ -30,7 +32,7 @@ def download_corpus(name: str, target: Path) -> Path:
     partial = target.with_name(f"{target.name}.part")
     partial.mkdir(parents=True, exist_ok=True)
     try:
-        found = function(partial) if inspect.signature(function).parameters else function()
+        found = function(partial, **options) if inspect.signature(function).parameters else function()
     except OSError as error:  # urllib's errors are OSErrors
         raise ValueError(f"downloading '{name}' failed ({error}); {NO_NETWORK}") from error
     Path(found or partial).rename(target)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
 
+from asr.data.audio import read_sphere_by_libsndfile
 from asr.files import atomic_write
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def read_cuts(path: Path) -> list["MonoCut"]:
     """The cuts of a manifest, in its order. Raises ValueError where it is absent, damaged, or holds other things than such cuts."""
     import asr.data.archive  # noqa: F401  so that cuts can load their features
 
+    read_sphere_by_libsndfile()
     return [parse_cut(values, path, number) for number, values in enumerate(json_lines(path), start=1)]
 
 

@@ -2,6 +2,7 @@
 from typing import Any
 
 from asr.config import one_of
+from asr.data.audio import read_sphere_by_libsndfile
 from asr.data.sources.base import Source
 from asr.data.sources.folder import Folder
 from asr.data.sources.kaldi import Kaldi
@@ -17,6 +18,7 @@ SourceConfig = one_of(SOURCES)
 
 def open_source(config: Any) -> Source:
     """``config``: a ``SourceConfig``."""
+    read_sphere_by_libsndfile()
     return SOURCES[config.type](config)
 
 

@@ -1,0 +1,177 @@
+"""Corpora of a minute in the layouts of the real ones, with speech from eSpeak NG: what recipes read is what their publishers ship."""
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+import soundfile
+from scipy.signal import resample_poly
+
+from asr.data.synthesis import espeak
+
+ENGLISH = (
+    "the boy was there when the sun rose", "a rod is used to catch pink salmon", "the source of the huge river is the clear spring",
+    "kick the ball straight and follow through", "help the woman get back to her feet", "a pot of tea helps to pass the evening",
+    "smoky fires lack flame and heat", "the soft cushion broke the man's fall",
+)
+SWAHILI = (
+    "habari ya asubuhi rafiki yangu", "tunakwenda sokoni kununua matunda", "mvua ilinyesha sana usiku wa jana", "watoto wanacheza nje",
+    "mwalimu anafundisha darasani", "ninapenda kusoma vitabu vya zamani", "gari limesimama karibu na nyumba", "maji ya kunywa ni muhimu",
+)
+MANDARIN = (
+    "今天天气很好", "我们去公园散步", "他每天早上喝茶", "请把窗户打开",
+    "明天下午三点开会", "这本书非常有意思", "火车几点出发", "她会说三种语言",
+)
+
+
+def spoken(texts: Sequence[str], voice: str, number: int, sample_rate: int = 16000) -> list[np.ndarray]:
+    """``number`` utterances, int16 (samples,), of the texts in turn."""
+    tasks = [(index, texts[index % len(texts)], voice, index) for index in range(number)]
+    found = dict(espeak.in_fresh_processes(_say, tasks, jobs=2))
+    up, down = sample_rate // 50, espeak.SAMPLE_RATE // 50
+    return [np.clip(resample_poly(found[index].astype(float), up, down), -32768, 32767).astype(np.int16) for index in range(number)]
+
+
+def _say(index: int, text: str, voice: str, seed: int) -> tuple[int, np.ndarray]:
+    return index, espeak.say(text, voice, "m3" if index % 2 else "f2", pitch=40 + index % 20, rate=200, seed=seed)
+
+
+def write(path: Path, samples: np.ndarray, sample_rate: int = 16000, **how: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, sample_rate, **how)
+    return path
+
+
+def librispeech(root: Path, parts: Sequence[str] = ("train-clean-100", "dev-clean", "dev-other", "test-clean", "test-other")) -> Path:
+    """<part>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac, and a .trans.txt for each chapter."""
+    speakers = count(100)
+    for part in parts:
+        number = 24 if part.startswith("train") else 4
+        speech = spoken(ENGLISH, "en-us", number)
+        for start in range(0, number, 4):
+            speaker, chapter = next(speakers), 7000 + start
+            folder = root / part / str(speaker) / str(chapter)
+            lines = []
+            for index in range(start, start + 4):
+                id = f"{speaker}-{chapter}-{index:04d}"
+                write(folder / f"{id}.flac", speech[index])
+                lines.append(f"{id} {ENGLISH[index % len(ENGLISH)].upper()}\n")
+            (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+    return root
+
+
+def mini_librispeech(root: Path) -> Path:
+    return librispeech(root, ("train-clean-5", "dev-clean-2"))
+
+
+def aishell(root: Path) -> Path:
+    """data_aishell/wav/<split>/<speaker>/<id>.wav, and one transcript of all, words with spaces between them."""
+    lines = []
+    for split, number in (("train", 24), ("dev", 4), ("test", 4)):
+        for index, samples in enumerate(spoken(MANDARIN, "cmn", number)):
+            speaker = f"S{('train', 'dev', 'test').index(split)}{index % 4:03d}"
+            id = f"BAC009{speaker}W{index:04d}"
+            write(root / f"data_aishell/wav/{split}/{speaker}/{id}.wav", samples)
+            text = MANDARIN[index % len(MANDARIN)]
+            lines.append(f"{id} {text[:2]} {text[2:]}\n")
+    transcript = root / "data_aishell/transcript/aishell_transcript_v0.8.txt"
+    transcript.parent.mkdir()
+    transcript.write_text("".join(lines), encoding="utf-8")
+    return root
+
+
+def commonvoice(root: Path) -> Path:
+    """<split>.tsv with thirteen columns, and clips/ of MP3 at 32 kHz."""
+    columns = ("client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes", "age", "gender", "accents",
+               "variant", "locale", "segment")
+    for split, number in (("train", 24), ("dev", 4), ("test", 4)):
+        rows = ["\t".join(columns)]
+        for index, samples in enumerate(spoken(SWAHILI, "sw", number, 32000)):
+            name = f"common_voice_sw_{split}{index:05d}.mp3"
+            write(root / "clips" / name, samples, 32000)
+            sentence = SWAHILI[index % len(SWAHILI)].capitalize() + "."
+            rows.append("\t".join((f"{split}{index % 4}", name, f"s{index}", sentence, "", "2", "0", "", "", "", "", "sw", "")))
+        (root / f"{split}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
+def tedlium3(root: Path) -> Path:
+    """legacy/<split>/sph/<talk>.sph, and an STM file for each talk: times of its utterances, and stretches not to be scored."""
+    for split, number in (("train", 24), ("dev", 4), ("test", 4)):
+        pause = np.zeros(8000, np.int16)
+        speech = spoken(ENGLISH, "en-us", number)
+        for talk, start in enumerate(range(0, number, 4)):
+            name, place, lines, pieces = f"{split.capitalize()}Speaker_{talk}", 0, [], []
+            for index in range(start, start + 4):
+                begin, end = place / 16000, (place + len(speech[index])) / 16000
+                text = ENGLISH[index].replace("'s", " 's") + (" {NOISE}" if index % 2 else " <unk>") if index < 8 else ENGLISH[index % 8]
+                lines.append(f"{name} 1 {name} {begin:.2f} {end:.2f} <o,f0,male> {text}\n")
+                lines.append(f"{name} 1 inter_segment_gap {end:.2f} {end + 0.5:.2f} <o,,unknown> ignore_time_segment_in_scoring\n")
+                pieces += [speech[index], pause]
+                place += len(speech[index]) + len(pause)
+            folder = root / "legacy" / split
+            write(folder / f"sph/{name}.sph", np.concatenate(pieces), format="NIST", subtype="PCM_16")
+            (folder / "stm").mkdir(exist_ok=True)
+            (folder / f"stm/{name}.stm").write_text("".join(lines))
+    return root
+
+
+def an4(root: Path) -> Path:
+    """etc/an4_<split>.fileids and .transcription, and wav/<set>/<speaker>/<id>.sph."""
+    (root / "etc").mkdir(parents=True)
+    for split, folder, number in (("train", "an4_clstk", 40), ("test", "an4test_clstk", 8)):
+        listed, lines = [], []
+        for index, samples in enumerate(spoken(ENGLISH, "en-us", number)):
+            speaker = f"{'fm'[index % 2]}{split[-1]}{index % 10:02d}"
+            id = f"an{index + 400 * (split == 'test')}-{speaker}-b"
+            write(root / f"wav/{folder}/{speaker}/{id}.sph", samples, format="NIST", subtype="PCM_16")
+            listed.append(f"{folder}/{speaker}/{id}\n")
+            lines.append(f"<s> {ENGLISH[index % len(ENGLISH)].upper()} </s> ({id})\n")
+        (root / f"etc/an4_{split}.fileids").write_text("".join(listed))
+        (root / f"etc/an4_{split}.transcription").write_text("".join(lines))
+    return root
+
+
+def timit(root: Path) -> Path:
+    """data/<TRAIN or TEST>/<dialect>/<speaker>/<sentence>.WAV as NIST SPHERE, beside it .TXT, .WRD and .PHN with times in samples."""
+    speakers = {"TRAIN": [f"FTR{number}0" for number in range(6)], "TEST": ["FELC0", "MDAB0", "FAKS0", "MMDB0"]}
+    phones = ("h#", "dh", "ax", "bcl", "b", "oy", "q", "w", "ax-h", "z", "h#")
+    for part, names in speakers.items():
+        speech = spoken(ENGLISH, "en-us", 5 * len(names))
+        for place, speaker in enumerate(names):
+            for number, sentence in enumerate(("SA1", "SX12", "SX102", "SI700", "SI1290")):
+                samples = speech[5 * place + number]
+                text = ENGLISH[(5 * place + number) % len(ENGLISH)]
+                stem = root / f"data/{part}/DR1/{speaker}/{sentence}"
+                write(stem.with_suffix(".WAV"), samples, format="NIST", subtype="PCM_16")
+                stem.with_suffix(".TXT").write_text(f"0 {len(samples)} {text.capitalize()}.\n")
+                stem.with_suffix(".WRD").write_text(_timed(text.split(), len(samples)))
+                stem.with_suffix(".PHN").write_text(_timed(phones, len(samples)))
+    return root
+
+
+def _timed(labels: Sequence[str], samples: int) -> str:
+    edges = np.linspace(0, samples, len(labels) + 1).astype(int)
+    return "".join(f"{start} {end} {label}\n" for start, end, label in zip(edges, edges[1:], labels))
+
+
+def fleurs(root: Path) -> Path:
+    """metadata/<language>/<split>.tsv of seven columns without a header, and <language>/<split>/<name>.wav."""
+    for split, number in (("train", 24), ("dev", 4), ("test", 4)):
+        rows = []
+        for index, samples in enumerate(spoken(SWAHILI, "sw", number)):
+            name, text = f"{10**9 + index}{len(split)}.wav", SWAHILI[index % len(SWAHILI)]
+            write(root / "sw_ke" / split / name, samples)
+            rows.append("\t".join((str(index // 2), name, f"{text.capitalize()}.", text, "|".join(text), str(len(samples)), "FEMALE")))
+        table = root / f"metadata/sw_ke/{split}.tsv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    layout.__name__: layout for layout in (librispeech, mini_librispeech, aishell, commonvoice, tedlium3, an4, timit, fleurs)
+}
+"""By name of the recipe."""
