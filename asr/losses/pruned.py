@@ -55,14 +55,21 @@ class PrunedLoss(nn.Module):
         return Scales(1.0 - done * (1.0 - self.config.simple_scale), 0.1 + 0.9 * done)
 
     def forward(self, encoder_out: EncoderOut, targets: Targets, model: Transducer, step: int) -> LossOut:
+        simple_B, pruned_B = self._both(encoder_out, targets, model)
+        scales = self.scales(step)
+        total_B = scales.simple * simple_B + scales.pruned * pruned_B
+        return LossOut(total_B, {"simple": simple_B.detach(), "pruned": pruned_B.detach()})
+
+    def nll(self, encoder_out: EncoderOut, targets: Targets, model: Transducer) -> Tensor:
+        """The loss (B,) of the model's joiner alone."""
+        return self._both(encoder_out, targets, model)[1]
+
+    def _both(self, encoder_out: EncoderOut, targets: Targets, model: Transducer) -> tuple[Tensor, Tensor]:
         encoder_out = EncoderOut(zero_padding(encoder_out), encoder_out.lens_B)
         predictor_BWD = model.predictor(targets.tokens_BU)
         am_BSV = wide(self.simple_am_proj(encoder_out.frames_BSD))
         lm_BWV = wide(self.simple_lm_proj(predictor_BWD))
-        simple_B, pruned_B = self.losses(am_BSV, lm_BWV, encoder_out, predictor_BWD, targets, model)
-        scales = self.scales(step)
-        total_B = scales.simple * simple_B + scales.pruned * pruned_B
-        return LossOut(total_B, {"simple": simple_B.detach(), "pruned": pruned_B.detach()})
+        return self.losses(am_BSV, lm_BWV, encoder_out, predictor_BWD, targets, model)
 
     def losses(
         self, am_BSV: Tensor, lm_BWV: Tensor, encoder_out: EncoderOut, predictor_BWD: Tensor, targets: Targets, model: Transducer

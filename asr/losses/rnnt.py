@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
 from asr.losses.arcs import all_arcs, delay_penalised, need_durations
@@ -33,9 +33,13 @@ class Rnnt(nn.Module):
         self.config = config
 
     def forward(self, encoder_out: EncoderOut, targets: Targets, model: Transducer, step: int) -> LossOut:
+        return LossOut(self.nll(encoder_out, targets, model))
+
+    def nll(self, encoder_out: EncoderOut, targets: Targets, model: Transducer) -> Tensor:
+        """The loss (B,), which the model alone decides."""
         arcs = all_arcs(model, encoder_out, targets)
         label_BSW = delay_penalised(arcs.label_BSW, encoder_out.lens_B, self.config.delay_penalty)
         out = forward_backward(
             arcs.blank_BSW, label_BSW, encoder_out.lens_B, targets.lens_B, self.config.topology, best=self.config.alignments == "best"
         )
-        return LossOut(-out.log_prob_B)
+        return -out.log_prob_B

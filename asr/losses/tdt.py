@@ -45,9 +45,13 @@ class Tdt(nn.Module):
         self.config = config
 
     def forward(self, encoder_out: EncoderOut, targets: Targets, model: Transducer, step: int) -> LossOut:
+        return LossOut(self.nll(encoder_out, targets, model))
+
+    def nll(self, encoder_out: EncoderOut, targets: Targets, model: Transducer) -> Tensor:
+        """The loss (B,), which the model alone decides."""
         arcs, durations = all_arcs(model, encoder_out, targets), draw_durations(model, self.config.omega, self.training)
         best = self.config.alignments == "best"
-        return LossOut(-sum_alignments(arcs, encoder_out.lens_B, targets.lens_B, durations, self.config.sigma, best).log_prob_B)
+        return -sum_alignments(arcs, encoder_out.lens_B, targets.lens_B, durations, self.config.sigma, best).log_prob_B
 
 
 def draw_durations(model: Transducer, omega: float, training: bool) -> tuple[int, ...]:

@@ -4,9 +4,12 @@ Shape legend: asr/types.py; J is the joiner's dimension, L the number of duratio
 """
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from asr.config import Config as BaseConfig
 from asr.models.layers import Linear
@@ -21,12 +24,21 @@ class Joiner(nn.Module):
     The projections are separate calls because they are much cheaper before the two are broadcast against each other.
     With durations it is a token-and-duration transducer's (TDT; Xu et al., "Efficient sequence transduction by jointly predicting
     tokens and durations", ICML 2023): behind the V logits of tokens stand L of durations, normalised apart from them.
+
+    With ``blank: sigmoid`` it is a hybrid autoregressive transducer's (HAT; Variani et al., "Hybrid autoregressive transducer", ICASSP
+    2020, section 3.1): blank is a Bernoulli variable of its own, P(blank) = sigmoid(b), and a label k has the rest of the
+    probability times its share among the labels, (1 - P(blank)) softmax(l)_k. The softmax over b and the log-softmax of l is just that,
+    because the latter's exponentials sum to 1: such logits are what ``forward`` gives, and whoever takes their softmax needs to know of
+    no factorisation.
     """
 
     class Config(BaseConfig):
-        """durations: by how many frames a token may advance, for a token-and-duration transducer; empty for the usual one."""
+        """blank: one softmax over blank and labels, or blank by itself, as a sigmoid (HAT).
+        durations: by how many frames a token may advance, for a token-and-duration transducer; empty for the usual one.
+        """
 
         dim: int = Field(default=256, ge=1)
+        blank: Literal["softmax", "sigmoid"] = "softmax"
         durations: tuple[int, ...] = Field(default=(), max_length=32)
 
         @field_validator("durations")
@@ -41,6 +53,7 @@ class Joiner(nn.Module):
     def __init__(self, config: "Joiner.Config", encoder_dim: int, predictor_dim: int, vocab_size: int) -> None:
         super().__init__()
         self.durations = config.durations
+        self.blank_apart = config.blank == "sigmoid"
         self.encoder_proj = Linear(encoder_dim, config.dim)
         self.predictor_proj = Linear(predictor_dim, config.dim)
         self.output_linear = Linear(config.dim, vocab_size + len(config.durations))
@@ -55,9 +68,21 @@ class Joiner(nn.Module):
 
     def forward(self, encoder: Tensor, predictor: Tensor) -> Tensor:
         """Logits (..., V + L) of two projected inputs (..., J), broadcast against each other."""
-        return self.output_linear(torch.tanh(encoder + predictor))
+        logits = self.output_linear(torch.tanh(encoder + predictor))
+        if not self.blank_apart:
+            return logits
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        tokens, durations = self.split(wide)
+        return torch.cat([tokens[..., :1], tokens[..., 1:].log_softmax(-1), durations], dim=-1)
 
     def split(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Views of logits (..., V + L): those of tokens (..., V), blank first, and those of ``durations`` (..., L)."""
         vocab_size = self.output_linear.out_features - len(self.durations)
         return logits[..., :vocab_size], logits[..., vocab_size:]
+
+    def label_log_probs(self, logits: Tensor) -> Tensor:
+        """Log-probabilities (..., V) of the next label, should it be no blank, of logits (..., V + L); blank's is 0.
+
+        Of logits without an encoder's part they are the internal language model (Variani et al., section 3.2).
+        """
+        return F.pad(self.split(logits)[0][..., 1:].float().log_softmax(-1), (1, 0))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Sequence
+from typing import Any, Literal, Sequence
 
 import torch
 
@@ -16,7 +16,8 @@ DIM = 12
 
 
 def random_model(
-    seed: int = 0, predictor: str = "stateless", sharpness: float = 6.0, durations: tuple[int, ...] = (), vocabulary: int = VOCABULARY
+    seed: int = 0, predictor: str = "stateless", sharpness: float = 6.0, durations: tuple[int, ...] = (), vocabulary: int = VOCABULARY,
+    blank: Literal["softmax", "sigmoid"] = "softmax",
 ) -> Any:
     """All of a transducer that a search uses, without an encoder, with random weights that make distributions neither flat nor certain."""
     torch.manual_seed(seed)
@@ -24,7 +25,7 @@ def random_model(
     model = torch.nn.Module()
     model.vocab_size = vocabulary
     model.predictor = PREDICTORS[predictor](predictor_config, vocabulary)
-    model.joiner = Joiner(Joiner.Config(dim=10, durations=durations), DIM, 8, vocabulary)
+    model.joiner = Joiner(Joiner.Config(dim=10, durations=durations, blank=blank), DIM, 8, vocabulary)
     model.ctc = CtcHead(CtcHead.Config(), DIM, vocabulary)
     model.ctc_log_probs = lambda out: model.ctc(out.frames_BSD)
     with torch.no_grad():
@@ -55,12 +56,16 @@ def log_probs(model: Any, frame_D: torch.Tensor, tokens: list[int], blank_penalt
 def both_log_probs(
     model: Any, frame_D: torch.Tensor, tokens: Sequence[int], blank_penalty: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of tokens (V,) and of durations, empty for an RNN-T."""
+    """Of tokens (V,) and of durations, empty for an RNN-T. A blank apart is factorised as the paper has it."""
     out_UD = model.predictor(torch.tensor([tokens], dtype=torch.int64))[0]
     joiner = model.joiner
-    logits, durations = joiner.split(joiner(joiner.project_encoder(frame_D), joiner.project_predictor(out_UD[-1])).clone())
+    hidden_J = torch.tanh(joiner.project_encoder(frame_D) + joiner.project_predictor(out_UD[-1]))
+    logits, durations = joiner.split(joiner.output_linear(hidden_J).clone())
     logits[0] -= blank_penalty
-    return logits.log_softmax(0), durations.log_softmax(0)
+    if not joiner.blank_apart:
+        return logits.log_softmax(0), durations.log_softmax(0)
+    blank = logits[0].sigmoid()
+    return torch.cat([blank.view(1), (1 - blank) * logits[1:].softmax(0)]).log(), durations.log_softmax(0)
 
 
 TOKENIZER = SimpleNamespace(vocab_size=VOCABULARY)
