@@ -7,20 +7,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Literal, Sequence
 
 import torch
+from pydantic import model_validator
 
 from asr.config import Config, load_config
 from asr.data import CorpusConfig, Dropped, check_targets, read_cuts, training_cuts
 from asr.decode import DecodeConfig
+from asr.decode.modified_beam import ModifiedBeam
 from asr.features import FeaturesConfig
 from asr.lang import LangConfig
 from asr.lm import NgramConfig
-from asr.losses import LossConfig
+from asr.losses import LossConfig, Losses, build_losses
+from asr.losses.mwer import Candidate
 from asr.models.transducer import Transducer
+from asr.score.errors import align, count
 from asr.tokens import Tokenizer, TokensConfig, load_tokenizer
 from asr.train import TrainConfig
+from asr.types import EncoderOut, Targets
 
 
 class ExperimentConfig(Config):
@@ -37,6 +42,12 @@ class ExperimentConfig(Config):
     losses: dict[str, LossConfig]
     train: TrainConfig = TrainConfig()
     decode: DecodeConfig = DecodeConfig()
+
+    @model_validator(mode="after")
+    def _two_copies_to_compare(self) -> "ExperimentConfig":
+        if self.train.batches.copies == 1 and any(loss.type == "cr_ctc" for loss in self.losses.values()):
+            raise ValueError("losses: cr_ctc compares two copies of each utterance: set train.batches.copies: 2")
+        return self
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,35 @@ class Layout:
 
 def build_model(config: ExperimentConfig, tokenizer: Tokenizer) -> Transducer:
     return Transducer(config.model, config.features.dim, tokenizer.vocab_size)
+
+
+def experiment_losses(config: ExperimentConfig, model: Transducer, tokenizer: Tokenizer) -> Losses:
+    return build_losses(config.losses, model, SearchedCandidates(model, tokenizer))
+
+
+class SearchedCandidates:
+    """What ``mwer`` has the model choose from: the results of a modified beam search with the weights as they are now."""
+
+    def __init__(self, model: Transducer, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    def __call__(self, encoder_out: EncoderOut, targets: Targets, beam: int, unit: Literal["words", "tokens"]) -> list[list[Candidate]]:
+        predictor = self.model.predictor
+        training = predictor.training
+        predictor.eval()
+        frames_BSD = encoder_out.frames_BSD.detach().to(next(predictor.parameters()).dtype)
+        # A search keeps tables made of the weights, so each is a new one; and it is no place for half precision.
+        with torch.autocast(frames_BSD.device.type, enabled=False):
+            search = ModifiedBeam(ModifiedBeam.Config(beam=beam), self.model, self.tokenizer)
+            found = search.decode(EncoderOut(frames_BSD, encoder_out.lens_B))
+        predictor.train(training)
+        return [
+            [Candidate(h.tokens, count(align(self._units(tokens, unit), self._units(h.tokens, unit))).errors) for h in hypotheses]
+            for tokens, hypotheses in zip(targets.to_lists(), found)
+        ]
+
+    def _units(self, tokens: Sequence[int], unit: Literal["words", "tokens"]) -> list[str]:
+        return self.tokenizer.decode(list(tokens)).split() if unit == "words" else [str(token) for token in tokens]
 
 
 def load_experiment(exp_dir: Path, overrides: list[str] | None = None) -> ExperimentConfig:

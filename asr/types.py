@@ -9,7 +9,7 @@ Shape legend, used as suffixes of tensor names throughout the project:
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Mapping, Sequence
 
 import torch
@@ -56,6 +56,7 @@ class Batch:
     texts: B transcripts after text normalisation.
     durations: B durations in seconds.
     targets: token sequences, or None where the data was loaded without a tokenizer.
+    copies: of each utterance, differently augmented; the B rows are all utterances, and all of them again.
     """
 
     features_BTF: Tensor
@@ -64,14 +65,20 @@ class Batch:
     texts: tuple[str, ...]
     durations: tuple[float, ...]
     targets: Targets | None = None
+    copies: int = 1
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def utterances(self) -> int:
+        """How many there are, copies not counted."""
+        return len(self) // self.copies
+
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(
-            self.features_BTF.to(device), self.feature_lens_B.to(device), self.ids, self.texts, self.durations,
-            None if self.targets is None else self.targets.to(device),
+        return replace(
+            self, features_BTF=self.features_BTF.to(device), feature_lens_B=self.feature_lens_B.to(device),
+            targets=None if self.targets is None else self.targets.to(device),
         )
 
 
@@ -81,10 +88,12 @@ class EncoderOut:
 
     frames_BSD: float (B, S, D).
     lens_B: int64 (B,), valid frames of each utterance; frames beyond are unspecified.
+    copies: of each utterance, as in the batch.
     """
 
     frames_BSD: Tensor
     lens_B: Tensor
+    copies: int = 1
 
 
 @dataclass(frozen=True)

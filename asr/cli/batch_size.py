@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 from asr.data import extremes
-from asr.experiment import ExperimentConfig, Layout, build_model, load_experiment, split_cuts, unusable
-from asr.losses import build_losses
+from asr.experiment import ExperimentConfig, Layout, build_model, experiment_losses, load_experiment, split_cuts, unusable
 from asr.tokens import Tokenizer
 from asr.train.batch_size import find_max_duration
 from asr.train.distributed import Ranks
@@ -19,6 +18,6 @@ def with_batch_size(config: ExperimentConfig, layout: Layout, tokenizer: Tokeniz
         model = build_model(config, tokenizer)
         exclude = {item.id for item in unusable(config, layout, "train", tokenizer, model)}
         worst = extremes(split_cuts(config, layout, "train"), config.train.batches, config.features, tokenizer, exclude)
-        seconds = find_max_duration(config.train, model, build_losses(config.losses, model), worst, config.features.dim, ranks)
+        seconds = find_max_duration(config.train, model, experiment_losses(config, model, tokenizer), worst, config.features.dim, ranks)
     batches = config.train.batches.model_copy(update={"max_duration": seconds})
     return config.model_copy(update={"train": config.train.model_copy(update={"batches": batches})})

@@ -21,9 +21,8 @@ from asr.cli.decode import load_recogniser
 from asr.cli.program import config_arguments, open_experiment
 from asr.data import BatchConfig, training_loader
 from asr.decode import build_search, to_text
-from asr.experiment import unusable
+from asr.experiment import experiment_losses, unusable
 from asr.files import atomic_write
-from asr.losses import build_losses
 from asr.train.checkpoints import CheckpointConfig, CheckpointStore
 from asr.types import Batch
 
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 def _measured(config: Any, layout: Any, recogniser: Any, batches: Iterable[Batch]) -> Iterator[Outlier]:
     newest = CheckpointStore(layout.checkpoints, CheckpointConfig()).newest()
     assert newest is not None, "load_recogniser read it"
-    losses = build_losses(config.losses, recogniser.model).to(next(recogniser.model.parameters()).device).eval()
+    losses = experiment_losses(config, recogniser.model, recogniser.tokenizer).to(next(recogniser.model.parameters()).device).eval()
     losses.load_state_dict(newest["losses"])
     search = build_search(next(iter(config.decode.searches.values())), recogniser.model, recogniser.tokenizer, recogniser.lang)
     for batch in batches:

@@ -18,9 +18,8 @@ from asr.cli.batch_size import with_batch_size
 from asr.cli.program import config_arguments, open_experiment
 from asr.config import dump_config
 from asr.data import evaluation_loader, training_loader
-from asr.experiment import ExperimentConfig, Layout, build_model, split_cuts, unusable
+from asr.experiment import ExperimentConfig, Layout, build_model, experiment_losses, split_cuts, unusable
 from asr.files import atomic_dir, fingerprint
-from asr.losses import build_losses
 from asr.tokens import load_tokenizer
 from asr.train import Trainer
 from asr.train.checkpoints import average_state
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         other = Path(config.train.init_from)
         initialise(model, average_state(other), symbols=tokenizer.symbols,
                    state_symbols=load_tokenizer(other / "tokens").symbols, where=str(other))
-    trainer = Trainer(config.train, model, build_losses(config.losses, model), layout.exp, seed=config.seed, resume=args.resume,
+    trainer = Trainer(config.train, model, experiment_losses(config, model, tokenizer), layout.exp, seed=config.seed, resume=args.resume,
                       identity=identity(config, layout), ranks=ranks)
     if trainer.up_to_date:
         log.info("%s: up to date", layout.exp)

@@ -64,6 +64,7 @@ class BatchConfig(BaseConfig):
     rir: rooms: speech is convolved with impulse responses, before noise is added.
     noise: background noise mixed in.
     spec_augment: masks on the features, and time warp; null for none.
+    copies: how often each utterance is in a batch, with masks of its own each time; each copy counts in all limits of a batch.
     """
 
     max_duration: float | Literal["auto"] = 120.0
@@ -79,6 +80,7 @@ class BatchConfig(BaseConfig):
     rir: Reverb.Config | None = None
     noise: Noise.Config | None = None
     spec_augment: SpecAugment.Config | None = SpecAugment.Config()
+    copies: int = Field(default=1, ge=1, le=2)
 
     @property
     def changes_audio(self) -> bool:
@@ -89,6 +91,15 @@ class BatchConfig(BaseConfig):
         """``max_duration``, once it is known."""
         assert self.max_duration != "auto", "asr/cli/batch_size.py puts a number in its place"
         return float(self.max_duration)
+
+    @property
+    def of_one_copy(self) -> "BatchConfig":
+        """With the limits that remain for the utterances where each counts once."""
+        return self.model_copy(update={
+            "copies": 1, "max_duration": self.seconds / self.copies,
+            "max_lattice": None if self.max_lattice is None else self.max_lattice / self.copies,
+            "max_utterances": None if self.max_utterances is None else max(1, self.max_utterances // self.copies),
+        })
 
     @model_validator(mode="after")
     def _consistent(self) -> "BatchConfig":
@@ -122,6 +133,7 @@ def training_plan(
     """
     from lhotse.dataset import DynamicBucketingSampler
 
+    config = config.of_one_copy
     shuffled = sorted(utterances, key=lambda utterance: utterance.id)
     rng = random.Random(derived_seed(seed, epoch, "speed and order"))
     if config.perturb_speed:

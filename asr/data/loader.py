@@ -125,6 +125,7 @@ class _Augmentation:
         self.reverb = None if config.rir is None else Reverb(config.rir, sample_rate)
         self.noise = None if config.noise is None else Noise(config.noise, sample_rate)
         self.spec_augment = None if config.spec_augment is None else SpecAugment(config.spec_augment)
+        self.copies = config.copies
         self._position = (seed, epoch)
 
     def audio(self, index: int) -> random.Random:
@@ -140,10 +141,11 @@ class _Augmentation:
         return samples
 
     def features(self, features_BTF: Tensor, lens_B: Tensor, index: int) -> Tensor:
+        """All copies, (copies * B, T, F)."""
         if self.spec_augment is None:
-            return features_BTF
+            return features_BTF.repeat(self.copies, 1, 1)
         generator = torch.Generator().manual_seed(derived_seed(*self._position, index, "features"))
-        return self.spec_augment(features_BTF, lens_B, generator)
+        return self.spec_augment(features_BTF, lens_B, generator, self.copies)
 
 
 class _Batches(Dataset):  # type: ignore[type-arg]
@@ -171,6 +173,7 @@ class _Batches(Dataset):  # type: ignore[type-arg]
 
     def _batch(self, cuts: "Sequence[MonoCut]", index: int) -> Batch:
         augmentation = self.augmentation
+        copies = 1 if augmentation is None else augmentation.copies
         rng = augmentation.audio(index) if augmentation is not None else None
         matrices = []
         for cut in cuts:
@@ -187,10 +190,12 @@ class _Batches(Dataset):  # type: ignore[type-arg]
         features_BTF = torch.nn.utils.rnn.pad_sequence(matrices, batch_first=True, padding_value=self.features.padding_value)
         if augmentation is not None:
             features_BTF = augmentation.features(features_BTF, lens_B, index)
-        texts = tuple(cut.supervisions[0].text or "" for cut in cuts)
+        texts = copies * tuple(cut.supervisions[0].text or "" for cut in cuts)
         return Batch(
-            features_BTF, lens_B, ids=tuple(cut.id for cut in cuts), texts=texts, durations=tuple(cut.duration for cut in cuts),
+            features_BTF, lens_B.repeat(copies), ids=copies * tuple(cut.id for cut in cuts), texts=texts,
+            durations=copies * tuple(cut.duration for cut in cuts),
             targets=None if self.tokenizer is None else Targets.from_lists([self.tokenizer.encode(text) for text in texts]),
+            copies=copies,
         )
 
 

@@ -32,22 +32,28 @@ class SpecAugment:
     def __init__(self, config: "SpecAugment.Config") -> None:
         self.config = config
 
-    def __call__(self, features_BTF: Tensor, lens_B: Tensor, generator: torch.Generator) -> Tensor:
-        """A changed copy; masked values become the utterance's mean, and what lies beyond ``lens_B`` is left alone.
+    def __call__(self, features_BTF: Tensor, lens_B: Tensor, generator: torch.Generator, copies: int = 1) -> Tensor:
+        """Changed copies (copies * B, T, F); masked values become the utterance's mean, and what lies beyond ``lens_B`` is left alone.
 
+        The copies of an utterance are warped alike, so that their frames stay in step, and masked differently.
         Every draw comes from ``generator`` (CPU), a fixed function of its state and of the lengths.
         """
-        augmented = features_BTF.clone()
+        augmented = features_BTF.repeat(copies, 1, 1)
         for row, length in enumerate(lens_B.tolist()):
             if _uniform(generator) < self.config.probability:
-                augmented[row, :length] = self._utterance(augmented[row, :length], generator)
+                warped_TF = self._warped(features_BTF[row, :length], generator)
+                for copy in augmented[row :: len(features_BTF)]:
+                    copy[:length] = self._masked(warped_TF.clone(), generator)
         return augmented
 
-    def _utterance(self, features_TF: Tensor, generator: torch.Generator) -> Tensor:
+    def _warped(self, features_TF: Tensor, generator: torch.Generator) -> Tensor:
+        most = self.config.time_warp
+        return time_warp(features_TF, most, generator) if most and len(features_TF) > 2 * most + 2 else features_TF
+
+    def _masked(self, features_TF: Tensor, generator: torch.Generator) -> Tensor:
+        """``features_TF``, changed in place."""
         config = self.config
         frames, bins = features_TF.shape
-        if config.time_warp and frames > 2 * config.time_warp + 2:
-            features_TF = time_warp(features_TF, config.time_warp, generator)
         mean = features_TF.mean()
         for _ in range(config.frequency_masks):
             start, end = _span(bins, min(config.frequency_width, bins), generator)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from asr.config import one_of
-from asr.losses.ctc import Ctc
+from asr.losses.ctc import CrCtc, Ctc
+from asr.losses.mwer import Mwer, NBest
 from asr.losses.pruned_rnnt import PrunedRnnt
 from asr.losses.pruned_tdt import PrunedTdt
 from asr.losses.rnnt import Rnnt
@@ -15,7 +16,9 @@ from asr.losses.tdt import Tdt
 from asr.models.transducer import Transducer
 from asr.types import EncoderOut, LossOut, Targets
 
-LOSSES: dict[str, Any] = {"rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "tdt": Tdt, "pruned_tdt": PrunedTdt, "ctc": Ctc}
+LOSSES: dict[str, Any] = {
+    "rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "tdt": Tdt, "pruned_tdt": PrunedTdt, "mwer": Mwer, "ctc": Ctc, "cr_ctc": CrCtc,
+}
 LossConfig = one_of(LOSSES)
 
 
@@ -39,6 +42,10 @@ class Losses(nn.ModuleDict):
         return LossOut(total_B, parts)
 
 
-def build_losses(configs: Mapping[str, Any], model: Transducer) -> Losses:
-    """The losses of an experiment; ``configs`` maps a name of the user's choice to a ``LossConfig``."""
-    return Losses({name: LOSSES[config.type](config, model) for name, config in configs.items()})
+def build_losses(configs: Mapping[str, Any], model: Transducer, nbest: NBest | None = None) -> Losses:
+    """The losses of an experiment; ``configs`` maps a name of the user's choice to a ``LossConfig``. nbest: what ``mwer`` needs."""
+    losses = Losses({name: LOSSES[config.type](config, model) for name, config in configs.items()})
+    for loss in losses.values():
+        if isinstance(loss, Mwer):
+            loss.nbest = nbest
+    return losses

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from dataclasses import replace
 from typing import Any, Callable
 
 import torch
@@ -44,16 +45,17 @@ def find_max_duration(config: TrainConfig, model: Any, losses: nn.Module, worst:
     if config.activation_checkpointing:
         model.checkpoint_activations()
     probe = Probe(config, model.to(device).train(), losses.to(device).train(), worst, feature_dim, device)
-    count = largest(probe, limit, config.batches.max_utterances or math.ceil(worst.total / worst.seconds))
+    copies = config.batches.copies
+    count = largest(probe, limit, (config.batches.max_utterances or copies * math.ceil(worst.total / worst.seconds)) // copies)
     count = min(ranks.gather(count))
     if not count:
         raise ValueError(
             f"train.batches.max_duration: auto: one utterance of {worst.seconds:.1f} s with {worst.tokens} tokens needs more than "
             f"{limit:.1f} GB; lower corpus.max_duration, take a smaller model, or raise train.batches.memory_gb"
         )
-    seconds = math.ceil(100 * count * worst.seconds) / 100
+    seconds = math.ceil(100 * copies * count * worst.seconds) / 100
     log.info("batches of at most %.2f s of audio: %d utterances of %.1f s with %d tokens fit into %.1f GB",
-             seconds, count, worst.seconds, worst.tokens, limit)
+             seconds, copies * count, worst.seconds, worst.tokens, limit)
     return seconds
 
 
@@ -80,7 +82,8 @@ def largest(measure: Callable[[int], float], limit: float, most: int) -> int:
 
 
 class Probe:
-    """GB that training takes at most in a step whose batch has so many utterances of the worst kind; inf where memory runs out."""
+    """GB that training takes at most in a step whose batch has so many utterances of the worst kind, in the copies that the config
+    asks for; inf where memory runs out."""
 
     def __init__(self, config: TrainConfig, model: Any, losses: nn.Module, worst: Extremes, feature_dim: int, device: torch.device) -> None:
         self._config, self._model, self._losses, self._device = config, model, losses, device
@@ -104,16 +107,17 @@ class Probe:
 
     def _forward_backward(self, count: int) -> None:
         seed_everything(count)
-        tokens = self._worst.tokens
+        tokens, copies = self._worst.tokens, self._config.batches.copies
+        rows = copies * count
         if self._config.batches.max_lattice is not None:
-            tokens = min(tokens, max(0, int(self._config.batches.max_lattice / (count * self._worst.seconds)) - 1))
-        features_BTF = torch.randn(count, self._worst.frames, self._feature_dim).to(self._device)
-        lens_B = torch.full((count,), self._worst.frames)
-        targets = Targets(torch.randint(1, self._model.vocab_size, (count, tokens)), torch.full((count,), tokens)).to(self._device)
+            tokens = min(tokens, max(0, int(self._config.batches.max_lattice / (rows * self._worst.seconds)) - 1))
+        features_BTF = torch.randn(rows, self._worst.frames, self._feature_dim).to(self._device)
+        lens_B = torch.full((rows,), self._worst.frames)
+        targets = Targets(torch.randint(1, self._model.vocab_size, (rows, tokens)), torch.full((rows,), tokens)).to(self._device)
         self._model.on_step(0)
         amp = AMP[self._config.amp]
         with contextlib.nullcontext() if amp is None else torch.autocast(self._device.type, amp):
-            encoder_out = self._model.encode(features_BTF, lens_B.to(self._device))
+            encoder_out = replace(self._model.encode(features_BTF, lens_B.to(self._device)), copies=copies)
             loss = self._losses(encoder_out, targets, self._model, 0)
         loss.total_B.sum().backward()
 

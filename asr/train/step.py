@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asr.losses.running_average import RunningAverage
 from asr.train.distributed import Ranks
 from asr.train.problems import Problems
 from asr.types import Batch, LossOut, Targets
@@ -117,6 +118,7 @@ class Step:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         saved = set(model.state_dict())
         self._buffers = [buffer for name, buffer in model.named_buffers() if name in saved]
+        self._averages = [module for module in losses.modules() if isinstance(module, RunningAverage)]
         self._part_names: list[str] | None = None
 
     def __call__(self, pieces: Sequence[Piece], step: int, epoch: int, lr: float) -> StepResult:
@@ -143,7 +145,7 @@ class Step:
         """(losses, encoder frames (B,)) of a batch on the device, under autocast where that is asked for."""
         assert batch.targets is not None, "training needs batches with targets"
         with self._autocast():
-            encoder_out = self.model.encode(batch.features_BTF, batch.feature_lens_B)
+            encoder_out = replace(self.model.encode(batch.features_BTF, batch.feature_lens_B), copies=batch.copies)
             return self.losses(encoder_out, batch.targets, self.model, step), encoder_out.lens_B
 
     def _autocast(self) -> ContextManager[Any]:
@@ -165,6 +167,8 @@ class Step:
     def _backward(self, pieces: Sequence[Piece], step: int) -> tuple[_Tally, int | None]:
         """(sums, None), or (incomplete sums, index of the piece that was too large)."""
         self.optimizer.zero_grad(set_to_none=True)
+        for average in self._averages:
+            average.forget()
         tally = _Tally(torch.zeros(3, dtype=torch.float64, device=self.device))
         for index, piece in enumerate(pieces):
             if not len(piece.batch):
@@ -220,6 +224,8 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        for average in self._averages:
+            average.end_step(self.ranks.sum)
         if self.amp is torch.float16:
             self.scale.update(finite=True)
         return replace(result, kept=kept, applied=True)
@@ -251,7 +257,7 @@ class Step:
         return set(bad)
 
     def _halves(self, piece: Piece, step: int, epoch: int) -> list[Piece]:
-        size = len(piece.batch)
+        size = piece.batch.utterances
         if size == 1:
             self.problems.report([(piece.batch.ids[0], NO_MEMORY)], epoch, step)
             return []
@@ -275,19 +281,20 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _without(piece: Piece, ids: set[str]) -> Piece:
-    rows = [row for row, id in enumerate(piece.batch.ids) if id not in ids]
-    return piece if len(rows) == len(piece.batch) else replace(piece, batch=_select(piece.batch, rows))
+    kept = [index for index, id in enumerate(piece.batch.ids[: piece.batch.utterances]) if id not in ids]
+    return piece if len(kept) == piece.batch.utterances else replace(piece, batch=_select(piece.batch, kept))
 
 
-def _select(batch: Batch, rows: Sequence[int]) -> Batch:
-    """The batch of these rows, padded no further than they need."""
-    lens_B = batch.feature_lens_B[list(rows)]
+def _select(batch: Batch, utterances: Sequence[int]) -> Batch:
+    """The batch of these utterances, in all their copies, padded no further than they need."""
+    rows = [copy * batch.utterances + index for copy in range(batch.copies) for index in utterances]
+    lens_B = batch.feature_lens_B[rows]
     targets = batch.targets
     if targets is not None:
-        token_lens_B = targets.lens_B[list(rows)]
+        token_lens_B = targets.lens_B[rows]
         longest = int(token_lens_B.max()) if len(rows) else 0
-        targets = Targets(targets.tokens_BU[list(rows), :longest], token_lens_B)
+        targets = Targets(targets.tokens_BU[rows, :longest], token_lens_B)
     return Batch(
-        batch.features_BTF[list(rows), : int(lens_B.max()) if len(rows) else 0], lens_B, tuple(batch.ids[row] for row in rows),
-        tuple(batch.texts[row] for row in rows), tuple(batch.durations[row] for row in rows), targets,
+        batch.features_BTF[rows, : int(lens_B.max()) if len(rows) else 0], lens_B, tuple(batch.ids[row] for row in rows),
+        tuple(batch.texts[row] for row in rows), tuple(batch.durations[row] for row in rows), targets, batch.copies,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import multiprocessing
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from asr.data import evaluation_loader, prepare_corpus, read_cuts, read_transcri
 from asr.experiment import ExperimentConfig, Layout, build_model
 from asr.losses import build_losses
 from asr.tokens import load_tokenizer, train_tokenizer
-from asr.train.checkpoints import average_state
+from asr.train.checkpoints import CheckpointConfig, CheckpointStore, average_state
 from asr.train.progress import read_rows
 
 FORK = multiprocessing.get_context("forkserver")
@@ -106,6 +107,29 @@ def test_a_token_and_duration_transducer_learns(arguments, tmp_path, capsys):
     assert len(steps) == 12 and steps[-1] < 0.8 * steps[0]
     assert main([*arguments, str(tmp_path / "other"), "--set", "model.joiner.durations=[0, 1]"]) == 2
     assert "rnnt is for models without durations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("values", [
+    ["train.batches.copies=2", "losses.ctc={type: cr_ctc, prior_scale: 0.3}"],
+    ["losses.ctc={type: ctc, repeat_penalty: 0.5, max_repeats: 2}", "model.joiner.blank=sigmoid", "losses.rnnt={type: pruned_rnnt}"],
+    ["losses.ctc=null", "losses.rnnt={type: mwer, likelihood: {type: pruned_rnnt}}"],
+], ids=lambda values: values[-1])
+def test_each_loss_trains_and_resumes_exactly(arguments, tmp_path, values):
+    settings = [argument for value in values for argument in ("--set", value)]
+    for name, stops in (("whole", [4]), ("resumed", [2, 4])):
+        for steps in stops:
+            assert main([*arguments, str(tmp_path / name), *settings, "--set", f"train.max_steps={steps}"]) == 0
+    newest = [CheckpointStore(tmp_path / name / "checkpoints", CheckpointConfig()).newest() for name in ("whole", "resumed")]
+    for part in ("model", "losses"):
+        for name, value in newest[0][part].items():
+            assert torch.equal(value, newest[1][part][name]), name
+    losses = [row["loss"] for row in read_rows(tmp_path / "whole" / "train.jsonl")]
+    assert all(map(math.isfinite, losses)) and len(set(losses)) > 1
+
+
+def test_consistency_needs_copies(arguments, tmp_path, capsys):
+    assert main([*arguments, str(tmp_path), "--set", "losses.ctc={type: cr_ctc}"]) == 2
+    assert "set train.batches.copies: 2" in capsys.readouterr().err
 
 
 def test_info_tells_it_and_draws_it(exp_dir, capsys):

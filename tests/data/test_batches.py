@@ -69,6 +69,16 @@ def test_max_utterances_holds_too() -> None:
     assert max(map(len, plan)) == 4
 
 
+def test_copies_count_in_every_limit() -> None:
+    places, tokens = corpus(500)
+
+    def plan(**limits: Any) -> list[list[Place]]:
+        return training_plan(places, config(**limits), 1, 1, lambda place: tokens[place.id])
+
+    assert plan(copies=2, max_duration=100) == plan(max_duration=50)
+    assert plan(copies=2, max_duration=100, max_lattice=6000, max_utterances=6) == plan(max_duration=50, max_lattice=3000, max_utterances=3)
+
+
 def test_the_loader_counts_tokens(tmp_path: Path) -> None:
     prepare_corpus(corpus_config(splits={"train": "train"}), table_corpus(tmp_path / "corpus"), tmp_path)
     batches = list(training_loader(

@@ -113,6 +113,24 @@ def test_resumed_is_the_rest_of_the_whole(data: Path) -> None:
     assert batches(data, skip=len(whole), **EVERYTHING) == []
 
 
+def test_copies_share_the_audio_and_the_limits_of_a_batch(data: Path) -> None:
+    audio: dict[str, Any] = {"perturb_speed": [0.9, 1.1], "perturb_volume": [0.5, 2.0]}
+    masked = {"copies": 2, "spec_augment": {"probability": 1.0}, **audio}
+    found = batches(data, **masked)
+    assert sorted(id for batch in found for id in batch.ids[: batch.utterances]) == [f"u{k:03d}" for k in range(60)]
+    for batch in found:
+        half = batch.utterances
+        assert batch.copies == 2 and len(batch) == len(batch.features_BTF) == 2 * half
+        assert batch.ids[:half] == batch.ids[half:] and batch.targets.to_lists()[:half] == batch.targets.to_lists()[half:]
+        assert torch.equal(batch.feature_lens_B[:half], batch.feature_lens_B[half:])
+        assert not torch.equal(batch.features_BTF[:half], batch.features_BTF[half:])
+        assert half == 1 or max(batch.durations) * len(batch) <= 5 + 2 * max(batch.durations)
+    assert same(batches(data, skip=3, **masked), found[3:])
+    for batch in batches(data, copies=2, spec_augment=None, **audio):
+        assert torch.equal(batch.features_BTF[: batch.utterances], batch.features_BTF[batch.utterances:])
+    assert all(len(batch) <= 4 for batch in batches(data, copies=2, max_utterances=4))
+
+
 def test_skipped_batches_are_not_read(data: Path, tmp_path: Path) -> None:
     corpus = table_corpus(tmp_path / "corpus", utterances=30)
     prepare_corpus(corpus_config(splits={"train": {"from": ["train", "test"]}}), corpus, tmp_path)

@@ -25,6 +25,23 @@ def test_same_seed_same_masks() -> None:
     assert torch.equal(features, original)
 
 
+def test_copies_are_warped_alike_and_masked_differently() -> None:
+    features = batch()
+
+    def copies(count: int, **config: int) -> torch.Tensor:
+        augment = SpecAugment(SpecAugment.Config(probability=1.0, time_warp=20, **config))
+        return augment(features, LENS, torch.Generator().manual_seed(5), count)
+
+    one, other = copies(2, time_masks=0, frequency_masks=0).chunk(2)
+    assert torch.equal(one, other) and not torch.equal(one[0], features[0])
+    one, other = copies(2).chunk(2)
+    for row, length in enumerate(LENS.tolist()):
+        assert torch.equal(one[row, length:], features[row, length:]) and torch.equal(other[row, length:], features[row, length:])
+    unmasked = (one[0] == other[0]).float().mean()
+    assert 0.1 < unmasked < 0.9
+    assert torch.equal(copies(1)[0], one[0]), "the first copy of the first utterance is drawn first"
+
+
 def test_padding_is_left_alone_and_decides_nothing() -> None:
     features = batch()
     longer = torch.cat([features, torch.full((4, 50, 80), -9.0)], dim=1)

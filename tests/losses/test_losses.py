@@ -7,6 +7,7 @@ from torch import nn
 
 from asr import fsa
 from asr.config import Config, validate
+from asr.experiment import SearchedCandidates
 from asr.losses import LossConfig, arcs, build_losses
 from asr.models.transducer import Transducer
 from asr.types import EncoderOut, Targets
@@ -28,7 +29,12 @@ ALL = [
     {"type": "tdt"},
     {"type": "tdt", "alignments": "best"},
     {"type": "pruned_tdt", "range": 3},
+    {"type": "mwer", "unit": "tokens"},
+    {"type": "mwer", "unit": "tokens", "likelihood": {"type": "pruned_rnnt", "range": 3}},
     {"type": "ctc"},
+    {"type": "ctc", "prior_scale": 0.3},
+    {"type": "ctc", "repeat_penalty": 0.5, "max_repeats": 1},
+    {"type": "cr_ctc"},
 ]
 if fsa.available():
     ALL.append({"type": "pruned_rnnt", "range": 3, "engine": "k2"})
@@ -48,7 +54,7 @@ def model(request, model, tdt_model):
 
 def build(model, **losses):
     torch.manual_seed(1)
-    return build_losses(validate(Experiment, {"losses": losses}, "test").losses, model)
+    return build_losses(validate(Experiment, {"losses": losses}, "test").losses, model, SearchedCandidates(model, None))
 
 
 def gradients(total_B, encoder_out, modules):
@@ -88,7 +94,7 @@ def test_padding_reaches_neither_value_nor_gradient(model, values):
         torch.testing.assert_close(clean, dirty)
 
 
-@pytest.mark.parametrize("values", [v for v in ALL if "topology" in v or v["type"] == "ctc"], ids=str)
+@pytest.mark.parametrize("values", [v for v in ALL if "topology" in v or v["type"].endswith("ctc")], ids=str)
 def test_too_few_frames_are_infinite_and_leave_the_others_alone(model, values):
     losses = build(model, loss=values)
     encoder_out, targets = make_batch([12, 3, 8], [4, 5, 2])
@@ -121,11 +127,12 @@ def test_the_smallest_utterances(model, values, frame_lens, token_lens):
     losses = build(model, loss=values)
     encoder_out, targets = make_batch(frame_lens, token_lens)
     total_B = losses(encoder_out, targets, model, step=0).total_B
-    assert total_B.isfinite().all() and (total_B > 0).all()
+    signed = values["type"] == "mwer" or "prior_scale" in values
+    assert total_B.isfinite().all() and (signed or (total_B > 0).all())
     assert all(gradient.isfinite().all() for gradient in gradients(total_B, encoder_out, [model, losses]))
 
 
-@pytest.mark.parametrize("values", [v for v in ALL if v["type"] != "ctc" and v.get("engine") != "k2"], ids=str)
+@pytest.mark.parametrize("values", [v for v in ALL if not v["type"].endswith("ctc") and v.get("engine") != "k2"], ids=str)
 def test_gradcheck_through_the_whole_loss(values):
     torch.manual_seed(0)
     config = {"encoder": {"type": "conformer", "dim": 16, "layers": 1, "heads": 2}, "predictor": {"type": "stateless", "dim": 4},
@@ -175,24 +182,29 @@ def test_mistakes_in_the_config_are_explained(model):
     headless = Transducer(Transducer.Config.model_validate({**HEADLESS}), feature_dim=20, vocab_size=5)
     with pytest.raises(ValueError, match="needs a CTC head"):
         build(headless, loss={"type": "ctc"})
+    with pytest.raises(ValueError, match="rnnt is for models without durations"):
+        build(net_with([0, 1]), loss={"type": "mwer"})
 
 
 @pytest.mark.parametrize("values", [{"type": "rnnt"}, {"type": "pruned_rnnt"}, {"type": "tdt"}, {"type": "pruned_tdt"}], ids=str)
 def test_a_loss_for_another_kind_of_model_names_the_key_to_set(values):
-    config = {**HEADLESS, "joiner": {"durations": [] if is_tdt(values) else [0, 1]}}
-    net = Transducer(Transducer.Config.model_validate(config), feature_dim=20, vocab_size=5)
+    net = net_with([] if is_tdt(values) else [0, 1])
     with pytest.raises(ValueError, match=f"{values['type']} is for models with.* model.joiner.durations"):
         build(net, loss=values)
 
 
 def test_pruned_tdt_wants_a_duration_of_one():
-    net = Transducer(Transducer.Config.model_validate({**HEADLESS, "joiner": {"durations": [0, 2]}}), feature_dim=20, vocab_size=5)
+    net = net_with([0, 2])
     build(net, loss={"type": "tdt"})
     with pytest.raises(ValueError, match="add 1 to model.joiner.durations"):
         build(net, loss={"type": "pruned_tdt"})
 
 
 HEADLESS = {"encoder": {"type": "conformer", "dim": 8, "layers": 1, "heads": 2, "kernel": 3}, "predictor": {"type": "lstm", "dim": 4}}
+
+
+def net_with(durations):
+    return Transducer(Transducer.Config.model_validate({**HEADLESS, "joiner": {"durations": durations}}), feature_dim=20, vocab_size=5)
 
 
 @pytest.mark.parametrize("durations", [[], [0, 1, 2, 3, 4], [1, 2]], ids=str)

@@ -78,6 +78,8 @@ def test_limits_of_the_config_and_of_the_corpus_hold() -> None:
     arguments: Any = (model, tiny.losses(model), Extremes(0.5, 50, 2, 1.6), tiny.FEATURES, Ranks())
     assert find_max_duration(config(memory_gb=100), *arguments) == 2.0, "as much as there is"
     assert find_max_duration(config(memory_gb=100, max_utterances=3), *arguments) == 1.5
+    assert find_max_duration(config(memory_gb=100, copies=2), *arguments) == 4.0, "all, twice"
+    assert find_max_duration(config(memory_gb=100, copies=2, max_utterances=3), *arguments) == 1.0
 
 
 def test_what_cannot_be_said_is_explained() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from asr.config import validate
+from asr.losses.ctc import CrCtc
 from asr.train import TrainConfig, Trainer
 from asr.train.progress import read_rows
 from asr.types import Batch, LossOut, Targets
@@ -186,6 +187,52 @@ def test_out_of_memory_splits_the_batch_and_changes_nothing(tmp_path, caplog, wh
     assert "cutting it in two" in caplog.text
     for name, value in trainer.model.state_dict().items():
         torch.testing.assert_close(value, plain.model.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def twice(batch: Batch) -> Batch:
+    """Two copies, with noise of their own."""
+    noise = torch.randn(2 * len(batch), *batch.features_BTF.shape[1:], generator=torch.Generator().manual_seed(1))
+    return Batch(
+        batch.features_BTF.repeat(2, 1, 1) + 0.1 * noise, batch.feature_lens_B.repeat(2), 2 * batch.ids, 2 * batch.texts,
+        2 * batch.durations, Targets.from_lists(2 * batch.targets.to_lists()), copies=2,
+    )
+
+
+@pytest.mark.parametrize("wrong", ["memory", "features"])
+def test_copies_of_an_utterance_stay_together(tmp_path, wrong):
+    """Halves of a batch, and what is left without a bad utterance, still pair each row with its copy; averages count each row once."""
+    def run(name: str, change: Callable[[Any], Any], fails: bool) -> dict[str, torch.Tensor]:
+        def fault(out: LossOut, model: Any, step: int) -> LossOut:
+            if fails and len(out.total_B) > 4:
+                raise RuntimeError("CUDA out of memory")
+            return out
+
+        model = tiny.model(dropout=0.0, norm="layer", ctc=True)
+        losses = Fault(model, fault)
+        losses.loss = CrCtc(CrCtc.Config(prior_scale=0.5, prior_decay=0.5, consistency=1.0), model)
+        values = {"epochs": 1, "device": "cpu", "threads": 1, "optimizer": {"type": "adamw", "lr": 0.02, "eps": 1e-3}}
+        Trainer(validate(TrainConfig, values, "test"), model, losses, tmp_path / name, seed=7).run(
+            lambda epoch, skip: [change(twice(batch)) for batch in tiny.Loader(epoch, skip)]
+        )
+        return {**model.state_dict(), **losses.state_dict()}
+
+    def spoilt(batch: Batch) -> Batch:
+        features = batch.features_BTF.clone()
+        features[3 + 1, 3] = float("nan")  # the second copy of the second
+        return replace(batch, features_BTF=features)
+
+    def without_it(batch: Batch) -> Batch:
+        from asr.train.step import _select
+
+        return _select(batch, [0, 2])
+
+    if wrong == "memory":
+        states = run("whole", lambda batch: batch, False), run("halves", lambda batch: batch, True)
+    else:
+        states = run("without", without_it, False), run("spoilt", spoilt, False)
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
+    assert states[0]["loss.prior.mean_V"].std() > 0.01
 
 
 def test_an_utterance_too_large_for_memory_is_left_out_by_id(tmp_path):

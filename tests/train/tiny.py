@@ -18,7 +18,7 @@ from asr.types import Batch, Targets
 FEATURES, VOCAB, BATCHES, SIZE = 8, 5, 6, 3
 
 
-def model(dropout: float = 0.1, norm: str = "batch") -> Transducer:
+def model(dropout: float = 0.1, norm: str = "batch", ctc: bool = False) -> Transducer:
     torch.manual_seed(0)
     config = {
         "encoder": {
@@ -26,6 +26,7 @@ def model(dropout: float = 0.1, norm: str = "batch") -> Transducer:
         },
         "predictor": {"type": "stateless", "dim": 8},
         "joiner": {"dim": 8},
+        "ctc": {"dropout": 0.0} if ctc else None,
     }
     return Transducer(validate(Transducer.Config, config, "tiny"), FEATURES, VOCAB)
 
