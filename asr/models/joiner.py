@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from asr.config import Config as BaseConfig
 from asr.models.layers import Linear
@@ -29,7 +28,7 @@ class Joiner(nn.Module):
     2020, section 3.1): blank is a Bernoulli variable of its own, P(blank) = sigmoid(b), and a label k has the rest of the
     probability times its share among the labels, (1 - P(blank)) softmax(l)_k. The softmax over b and the log-softmax of l is just that,
     because the latter's exponentials sum to 1: such logits are what ``forward`` gives, and whoever takes their softmax needs to know of
-    no factorisation.
+    no factorisation. The log-softmax of labels' logits alone, in any joiner, is the distribution that an internal language model has.
     """
 
     class Config(BaseConfig):
@@ -79,10 +78,3 @@ class Joiner(nn.Module):
         """Views of logits (..., V + L): those of tokens (..., V), blank first, and those of ``durations`` (..., L)."""
         vocab_size = self.output_linear.out_features - len(self.durations)
         return logits[..., :vocab_size], logits[..., vocab_size:]
-
-    def label_log_probs(self, logits: Tensor) -> Tensor:
-        """Log-probabilities (..., V) of the next label, should it be no blank, of logits (..., V + L); blank's is 0.
-
-        Of logits without an encoder's part they are the internal language model (Variani et al., section 3.2).
-        """
-        return F.pad(self.split(logits)[0][..., 1:].float().log_softmax(-1), (1, 0))
