@@ -10,6 +10,7 @@ from asr.losses.pruned_rnnt import PrunedRnnt
 from asr.losses.pruned_tdt import PrunedTdt
 from asr.losses.rnnt import Rnnt
 from asr.losses.tdt import Tdt
+from asr.types import EncoderOut
 from tests.losses.batches import make_batch
 from tests.losses.brute_force import log_prob, tdt_log_prob
 from tests.losses.conftest import DURATIONS, build
@@ -51,3 +52,19 @@ def test_equals_every_path_of_the_factorised_lattice(kind, config):
     wanted = [encoder_out.frames_BSD, *model.joiner.parameters(), *model.predictor.parameters()]
     for one, other in zip(torch.autograd.grad(found.sum(), wanted), torch.autograd.grad(expected.sum(), wanted)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Rnnt, PrunedRnnt, Tdt, PrunedTdt], ids=lambda kind: kind.Config().type)
+def test_gradcheck_and_padding(kind):
+    model = build(blank="sigmoid", dim=3, durations=DURATIONS if "tdt" in kind.Config().type else []).double()
+    loss = kind(kind.Config(), model).double()
+    encoder_out, targets = make_batch([4, 3], [2, 1])
+    frames = (0.3 * encoder_out.frames_BSD.detach()).double().requires_grad_()
+
+    def total(frames, *_):
+        return loss(EncoderOut(frames, encoder_out.lens_B), targets, model, step=0).total_B
+
+    assert torch.autograd.gradcheck(total, (frames, *model.joiner.parameters(), *loss.parameters()), fast_mode=True)
+    dirty = frames.detach().clone()
+    dirty[1, 3:] = float("nan")
+    torch.testing.assert_close(total(dirty), total(frames))
