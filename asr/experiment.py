@@ -92,6 +92,15 @@ class Layout:
     def checkpoints(self) -> Path:
         return self.exp / "checkpoints"
 
+    @property
+    def calibration(self) -> Path:
+        return self.exp / "decode" / "calibration.json"
+
+    @property
+    def unfinished(self) -> Path:
+        """There as long as training has not come to its end."""
+        return self.exp / "unfinished"
+
     def decode(self, split: str) -> Path:
         return self.exp / "decode" / split
 

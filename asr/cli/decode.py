@@ -1,6 +1,6 @@
 """Decode splits with every search of the config, and print word error rates and real-time factors.
 
-    asr decode --exp-dir exp/x --splits dev --tune      # choose the scales listed under 'tune:' of each search
+    asr decode --exp-dir exp/x --splits dev --tune      # choose the scales listed under 'tune:' of each search, calibrate confidences
     asr decode --exp-dir exp/x --splits test            # with the scales chosen on dev
 
 Results are in <exp-dir>/decode/<split>/<search>.jsonl; what is there already, of the same weights, settings and data, is kept.
@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from asr.cli.program import config_arguments, open_experiment
+from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.decode import build_search
-from asr.decode.driver import Driver, Recogniser, Reference, Split, digest_of, table
+from asr.decode.driver import Driver, Reference, Split, table
 from asr.files import fingerprint
+from asr.score import calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune", action="store_true", help="choose the scales of each search on this split, which must not be a test set")
     parser.add_argument("--tune-on-test", action="store_true", help="allow --tune on a test set; results are marked as tuned on it")
     parser.add_argument("--untuned", action="store_true", help="use the config's own scales where none were tuned")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    recogniser_arguments(parser)
     parser.add_argument("--workers", type=int, default=0, help="processes that load features (default: 0, load in this one)")
 
 
 def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
     _check(args, config)
-    recogniser = load_recogniser(config, layout, args.device)
+    recogniser = load_recogniser(config, layout, args.device, args.partial)
     build = partial(build_search, model=recogniser.model, tokenizer=recogniser.tokenizer, lang=recogniser.lang)
     searches = {name: config.decode.searches[name] for name in args.searches or config.decode.searches}
     driver = Driver(recogniser, searches, build, layout.tuned)
@@ -44,28 +45,9 @@ def run(args: argparse.Namespace) -> None:
             _split(layout, name), partial(_batches, config, layout.features(name), args.workers, name), tune=args.tune, untuned=args.untuned
         )
         print(table(name, outcomes))
-
-
-def load_recogniser(config: Any, layout: Any, device: str) -> Recogniser:
-    """The experiment's averaged model on ``device``, its tokenizer and, where there is one, its language directory."""
-    from asr.experiment import build_model, experiment_tokenizer
-    from asr.lang import Lang
-    from asr.train.checkpoints import average_state
-
-    tokenizer = experiment_tokenizer(layout)
-    model = build_model(config, tokenizer)
-    state = average_state(layout.exp, config.decode.average_epochs, config.decode.average)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{layout.checkpoints}: the weights are not of this config's model: {error}") from None
-    epochs = "the last third of the" if config.decode.average_epochs is None else f"the last {config.decode.average_epochs}"
-    digest = digest_of(state)
-    weights = f"{config.decode.average} average of {epochs} epochs, {digest[:12]}"
-    return Recogniser(
-        model=model.to(device).eval(), tokenizer=tokenizer, lang=Lang(layout.lang) if layout.lang.is_dir() else None,
-        frame_shift=config.features.frame_shift, checkpoint=weights, digest=fingerprint(digest, config.model.model_dump(mode="json")),
-    )
+        if args.tune:
+            decoded = [layout.decode(name) / f"{outcome.search}.jsonl" for outcome in outcomes if not outcome.reason]
+            calibration.calibrate(decoded, layout.calibration)
 
 
 def _check(args: argparse.Namespace, config: Any) -> None:

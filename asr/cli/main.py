@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a model",
     "decode": "decode splits with every search of the config; tune scales on dev",
     "score": "score decoded splits, write the ledger and RESULTS.md",
+    "compare": "whether one decoded system is better than another, or only luckier",
     "transcribe": "recognise audio files",
     "info": "what an experiment is and how its training went",
     "outliers": "training utterances with the highest loss per token: bad transcripts",

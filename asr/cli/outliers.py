@@ -17,8 +17,8 @@ from typing import Any, Iterable, Iterator
 import torch
 from tqdm import tqdm
 
-from asr.cli.decode import load_recogniser
 from asr.cli.program import config_arguments, open_experiment
+from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.data import BatchConfig, training_loader
 from asr.decode import build_search, to_text
 from asr.experiment import experiment_losses, unusable
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_arguments(parser)
     parser.add_argument("--split", default="train", help="which split to look into (default: train)")
     parser.add_argument("--count", type=int, default=200, help="how many utterances to list (default: 200)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    recogniser_arguments(parser)
     parser.add_argument("--workers", type=int, default=0, help="processes that load features (default: 0, load in this one)")
 
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
     if args.split not in config.corpus.splits:
         raise ValueError(f"--split: '{args.split}' is not a split of the config's corpus; it has {', '.join(config.corpus.splits)}")
-    recogniser = load_recogniser(config, layout, args.device)
+    recogniser = load_recogniser(config, layout, args.device, args.partial)
     exclude = {item.id for item in unusable(config, layout, args.split, recogniser.tokenizer, recogniser.model)}
     if exclude:
         log.warning("%d utterances were of no use in training and have no loss: see %s", len(exclude), layout.exp / "problems.jsonl")

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_arguments(parser)
     parser.add_argument("--splits", nargs="+", required=True, help="decoded sets to score")
     parser.add_argument("--results-dir", type=Path, default=Path("."), help="where ledger.jsonl and RESULTS.md are (default: here)")
+    parser.add_argument("--tuned-on-test", action="store_true", help="score also what was tuned on the very set; its rows are marked")
     parser.add_argument("--interval-over", choices=get_args(Over), default="utterances",
                         help="what the bootstrap resamples (default: utterances)")
 
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
     command = shlex.join(["asr", *sys.argv[1:]])
     for split in args.splits:
-        rows = score_split(layout.decode(split), config.name, layout.exp, command=command, over=args.interval_over)
+        rows = score_split(layout.decode(split), config.name, layout.exp, command=command, over=args.interval_over,
+                           tuned_on_test=args.tuned_on_test)
         ledger.append(args.results_dir / "ledger.jsonl", rows)
         print(f"\n{config.name}, {split}: {rows[0].utterances} utterances, {rows[0].words} words\n{terminal_table(rows)}")
     write_results(args.results_dir / "ledger.jsonl", args.results_dir / "RESULTS.md")

@@ -3,14 +3,13 @@
     asr transcribe --exp-dir exp/x a.wav b.flac
     asr transcribe --exp-dir exp/x --search beam --json a.wav      # one JSON object a line, with words and their times
 
-The search is one of the config's; scales tuned by 'asr decode --tune' are used.
+The search is one of the config's, with the scales that 'asr decode --tune' chose for it.
 """
 from __future__ import annotations
 
 import argparse
 import json
 from dataclasses import asdict
-from math import gcd
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -18,18 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.cli.decode import load_recogniser
 from asr.cli.program import config_arguments, open_experiment
+from asr.cli.recogniser import load_recogniser, recogniser_arguments
+from asr.data.audio import read_audio
 from asr.decode import build_search, to_text, to_words
-from asr.decode.tuning import read_tuned
+from asr.decode.driver import basis_of, find_tuned
+from asr.score import calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="+", type=Path, help="audio files")
     config_arguments(parser)
     parser.add_argument("--search", help="one of the config's searches (default: its first)")
+    parser.add_argument("--untuned", action="store_true", help="use the config's own scales where the search has some to tune")
     parser.add_argument("--json", action="store_true", help="print words with times and confidence, as JSON lines")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    recogniser_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,15 +40,16 @@ def run(args: argparse.Namespace) -> None:
     name = args.search or next(iter(searches))
     if name not in searches:
         raise ValueError(f"--search: '{name}' is not one of the config's: {', '.join(searches)}")
-    tuned = read_tuned(layout.tuned).get(name)
-    search_config = searches[name] if tuned is None else searches[name].with_values(tuned.values)
-    recogniser = load_recogniser(config, layout, args.device)
+    recogniser, search_config = load_recogniser(config, layout, args.device, args.partial), searches[name]
+    if search_config.tune and not args.untuned:
+        search_config = search_config.with_values(find_tuned(name, basis_of(recogniser, search_config), layout.tuned).values)
+    fitted = calibration.find(layout.calibration, name, calibration.system_of(recogniser.checkpoint, search_config.model_dump(mode="json")))
     search = build_search(search_config, recogniser.model, recogniser.tokenizer, recogniser.lang)
     with torch.no_grad():
         for paths, samples in _groups(args.audio, config.features.sample_rate, config.decode.max_duration):
             encoder_out = recogniser.model.encode(*_features(config.features, paths, samples, args.device))
             for path, found in zip(paths, search.decode(encoder_out)):
-                words = to_words(found[0], recogniser.tokenizer, recogniser.seconds_per_frame)
+                words = calibration.calibrated(to_words(found[0], recogniser.tokenizer, recogniser.seconds_per_frame), fitted)
                 text = to_text(found[0], recogniser.tokenizer)
                 line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words]}, ensure_ascii=False)
                 print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text, flush=True)
@@ -64,24 +67,6 @@ def _groups(paths: list[Path], sample_rate: int, max_duration: float) -> Iterato
         group[0].append(path)
         group[1].append(samples)
     yield group
-
-
-def read_audio(path: Path, sample_rate: int) -> Tensor:
-    """float32 (samples,) in -1..1 at ``sample_rate``. Raises ValueError for what is not readable audio."""
-    import soundfile
-    from scipy.signal import resample_poly
-
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{path}: not readable as audio ({error})") from None
-    mono = samples.mean(axis=1)
-    if not len(mono):
-        raise ValueError(f"{path}: no audio in it")
-    if rate != sample_rate:
-        common = gcd(rate, sample_rate)
-        mono = resample_poly(mono, sample_rate // common, rate // common).astype("float32")
-    return torch.from_numpy(mono)
 
 
 def _features(config: Any, paths: list[Path], samples: list[Tensor], device: str) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,14 @@
-"""Which library reads audio files."""
+"""Audio files: which library reads them, and what is in them."""
 from __future__ import annotations
 
 import os
 import shutil
 from functools import cache
+from math import gcd
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 
 @cache
@@ -16,3 +21,21 @@ def read_sphere_by_libsndfile() -> None:
     usual = get_default_audio_backend()
     assert isinstance(usual, CompositeAudioBackend)
     set_current_audio_backend(CompositeAudioBackend([one for one in usual.backends if not isinstance(one, Sph2pipeSubprocessBackend)]))
+
+
+def read_audio(path: Path, sample_rate: int) -> Tensor:
+    """float32 (samples,) in -1..1 at ``sample_rate``. Raises ValueError for what is not readable audio."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(f"{path}: not readable as audio ({error})") from None
+    mono = samples.mean(axis=1)
+    if not len(mono):
+        raise ValueError(f"{path}: no audio in it")
+    if rate != sample_rate:
+        common = gcd(rate, sample_rate)
+        mono = resample_poly(mono, sample_rate // common, rate // common).astype("float32")
+    return torch.from_numpy(mono)

@@ -57,6 +57,24 @@ def digest_of(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def basis_of(recogniser: Recogniser, config: Any) -> str:
+    """Fingerprint of all that a result of the search ``config`` depends on besides the audio and tuned values."""
+    directory = None if recogniser.lang is None else recogniser.lang.directory
+    lang_files = [directory / name for name in config.lang_files() if directory is not None and (directory / name).exists()]
+    return fingerprint(recogniser.digest, config.model_dump(mode="json"), *lang_files)
+
+
+def find_tuned(name: str, basis: str, tuned_file: Path) -> Tuned:
+    """The values of the search ``name``. Raises ValueError where it was not tuned, or not on this basis."""
+    tuned = tuning.read_tuned(tuned_file).get(name)
+    if tuned is None or tuned.basis != basis:
+        state = "has not been tuned" if tuned is None else "was tuned for other weights or settings"
+        raise ValueError(
+            f"search '{name}' {state}: run 'asr decode --splits dev --tune' first, or pass --untuned to use the config's own values"
+        )
+    return tuned
+
+
 @dataclass
 class Job:
     """One search with one set of values, and what it has found so far: the best hypothesis of each utterance, and the seconds.
@@ -144,25 +162,17 @@ class Driver:
         return [self._outcome(split, name, finished[name]) for name in self.searches if name in finished] + skipped
 
     def _plan(self, name: str, config: Any, split: Split, tune: bool, untuned: bool) -> list[Job]:
-        basis = self._basis(config)
+        basis = basis_of(self.recogniser, config)
         if not config.tune or (untuned and not tune):
             return [Job(name, config, {}, None, basis)]
         if tune:
             return [Job(name, config.with_values(values), values, split.name, basis) for values in tuning.grid(config.tune)]
-        tuned = tuning.read_tuned(self.tuned_file).get(name)
-        if tuned is None or tuned.basis != basis:
+        try:
+            tuned = find_tuned(name, basis, self.tuned_file)
+        except ValueError:
             self.build(config)  # a search that cannot run here is skipped, not asked to be tuned
-            state = "has not been tuned" if tuned is None else "was tuned for other weights or settings"
-            raise ValueError(
-                f"search '{name}' {state}: run 'asr decode --splits dev --tune' first, or pass --untuned to use the config's own values"
-            )
+            raise
         return [Job(name, config.with_values(tuned.values), tuned.values, tuned.split, basis)]
-
-    def _basis(self, config: Any) -> str:
-        """Fingerprint of all that a result depends on besides the audio and tuned values."""
-        directory = None if self.recogniser.lang is None else self.recogniser.lang.directory
-        lang_files = [directory / name for name in config.lang_files() if directory is not None and (directory / name).exists()]
-        return fingerprint(self.recogniser.digest, config.model_dump(mode="json"), *lang_files)
 
     def _finished(self, split: Split, jobs: list[Job]) -> files.Header | None:
         """The header of the result file that these jobs would write again, if it is there."""

@@ -30,11 +30,15 @@ class Comparison:
     difference: error rate of the system minus that of the baseline, with its 95 % interval.
     probability_better: share of resampled sets on which the system makes fewer errors, ties counting half
         ("probability of improvement" in section 4 of the paper).
+    p_value: two-sided: twice the share of resampled sets on which the difference has not the sign it has on most, at most 1
+        (the achieved significance level of B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", chapter 15); never 0,
+        since the observed set counts as one of them.
     """
 
     difference: float
     interval: Interval
     probability_better: float
+    p_value: float
 
 
 def interval(errors_N: np.ndarray, lengths_N: np.ndarray, *, groups: Sequence[Hashable] | None = None,
@@ -66,7 +70,8 @@ def compare(system: Scored, baseline: Scored, *, groups: Sequence[Hashable] | No
     difference = float(added_N.sum() / max(system.words.length, 1))
     differences_R = _resampled_rates(*_sum_groups(groups, added_N, system.lengths_N), resamples, seed)
     better = float(np.mean(differences_R < 0) + 0.5 * np.mean(differences_R == 0))
-    return Comparison(difference, _percentiles(differences_R), better)
+    tails = 1 + np.minimum(np.sum(differences_R <= 0), np.sum(differences_R >= 0))
+    return Comparison(difference, _percentiles(differences_R), better, p_value=min(1.0, float(2 * tails / (1 + resamples))))
 
 
 def _sum_groups(groups: Sequence[Hashable] | None, errors_N: np.ndarray, lengths_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

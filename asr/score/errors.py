@@ -1,6 +1,7 @@
-"""Substitutions, deletions and insertions between a reference and a hypothesis, in words and in characters."""
+"""Substitutions, deletions and insertions between a reference and a hypothesis, in words, in characters, and in mixed units."""
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from asr.hypotheses import Utterance
 
 Alignment = tuple[tuple[str | None, str | None], ...]
 """Pairs of a reference word and a hypothesis word; None for the missing side of a deletion or an insertion."""
+
+_CJK = re.compile(r"([\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff])")
+"""Han ideographs and kana: the characters that a mixed error rate counts one by one."""
 
 _GAP = "\0"  # cannot be a word: words are read from JSON text split at white space
 
@@ -43,12 +47,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """An utterance with its word alignment and its counts of words and characters."""
+    """An utterance with its word alignment and its counts of words, characters and :func:`mixed_units`."""
 
     utterance: Utterance
     alignment: Alignment
     words: Counts
     characters: Counts
+    mixed: Counts
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Scored:
     @property
     def characters(self) -> Counts:
         return sum((u.characters for u in self.utterances), Counts())
+
+    @property
+    def mixed(self) -> Counts | None:
+        """In mixed units; None where no reference has a CJK character, since these are the words then."""
+        if not any(_CJK.search(u.utterance.ref) for u in self.utterances):
+            return None
+        return sum((u.mixed for u in self.utterances), Counts())
 
     @property
     def errors_N(self) -> np.ndarray:
@@ -94,8 +106,10 @@ def score(utterances: Iterable[Utterance]) -> Scored:
 
 def score_utterance(utterance: Utterance) -> ScoredUtterance:
     alignment = align(utterance.ref.split(), utterance.hyp.split())
-    characters = align(_characters(utterance.ref), _characters(utterance.hyp))
-    return ScoredUtterance(utterance, alignment, count(alignment), count(characters))
+    words, characters = count(alignment), count(align(_characters(utterance.ref), _characters(utterance.hyp)))
+    has_cjk = _CJK.search(utterance.ref) or _CJK.search(utterance.hyp)
+    mixed = count(align(mixed_units(utterance.ref), mixed_units(utterance.hyp))) if has_cjk else words
+    return ScoredUtterance(utterance, alignment, words, characters, mixed)
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> Alignment:
@@ -109,6 +123,11 @@ def count(alignment: Alignment) -> Counts:
     insertions = sum(r is None for r, _ in alignment)
     differing = sum(r != h for r, h in alignment)
     return Counts(len(alignment) - insertions, differing - deletions - insertions, deletions, insertions)
+
+
+def mixed_units(text: str) -> list[str]:
+    """What the mixed error rate (MER) of code-switched speech counts: each CJK character, and the words of other scripts."""
+    return _CJK.sub(r" \1 ", unicodedata.normalize("NFC", text)).split()
 
 
 def _characters(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from asr import hypotheses
 from asr.files import atomic_write, fingerprint
-from asr.score import provenance
+from asr.score import calibration, provenance
 from asr.score.bootstrap import Interval, compare, interval
 from asr.score.errors import Scored, score
 from asr.score.ledger import Row
@@ -21,6 +21,9 @@ from asr.source import source
 
 Over = Literal["utterances", "speakers"]
 """What the bootstrap resamples."""
+
+NOT_TEST_SETS = ("train", "dev")
+"""Splits on which scales may be tuned."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,20 @@ def resampling_groups(scored: Scored, over: Over) -> list[str] | None:
     return [str(u.utterance.speaker) for u in scored.utterances]
 
 
-def score_split(directory: Path, experiment: str, exp_dir: Path, *, command: str, over: Over = "utterances") -> list[Row]:
+def score_split(directory: Path, experiment: str, exp_dir: Path, *, command: str, over: Over = "utterances",
+                tuned_on_test: bool = False) -> list[Row]:
     """Scores each ``<search>.jsonl`` in ``directory``, and writes ``<search>.errors.txt`` and ``<search>.per_speaker.txt``.
 
-    Rows come with the lowest WER first. Raises ValueError where nothing was decoded.
+    Rows come with the lowest WER first. Raises ValueError where nothing was decoded, and where scales were tuned on utterances of
+    a test set, unless ``tuned_on_test`` says that this is known.
     """
     paths = sorted(directory.glob("*.jsonl"))
     if not paths:
         raise ValueError(f"{directory}: nothing decoded here; run 'asr decode --splits {directory.name}' first")
     found = {path.stem: score_file(path, over) for path in paths}
+    if not tuned_on_test:
+        for result in found.values():
+            _refuse_seen(result)
     rows = []
     for name, result in found.items():
         title = f"{experiment}, {result.header.split}, {result.header.search}"
@@ -75,20 +83,49 @@ def score_split(directory: Path, experiment: str, exp_dir: Path, *, command: str
     return sorted(rows, key=lambda row: (row.wer, row.search))
 
 
+def seen_in_tuning(result: Result) -> int:
+    """How many utterances of a decoded set its scales were tuned on: by the header, and by ids where the tuned set is decoded, too."""
+    header, ids = result.header, {scored.utterance.id for scored in result.scored.utterances}
+    if header.tuned_on is None:
+        return 0
+    tuned = result.path.parent.parent / header.tuned_on / result.path.name
+    if header.tuned_on == header.split or not tuned.exists():
+        return len(ids) if header.tuned_on == header.split else 0
+    return len(ids & {utterance.id for utterance in hypotheses.read(tuned).utterances})
+
+
+def calibration_of(result: Result) -> calibration.Calibration | None:
+    """That of the experiment, which lies beside its decoded sets."""
+    header = result.header
+    system = calibration.system_of(header.checkpoint, header.settings)
+    return calibration.find(result.path.parent.parent / "calibration.json", header.search, system)
+
+
+def _refuse_seen(result: Result) -> None:
+    header, seen = result.header, seen_in_tuning(result)
+    if seen and header.split not in NOT_TEST_SETS:
+        raise ValueError(
+            f"{result.path}: its scales were tuned on {seen} of its {len(result.scored.utterances)} utterances (of '{header.tuned_on}'), "
+            "so its error rate says nothing about other speech; tune on dev and decode again, or add --tuned-on-test, which marks the row"
+        )
+
+
 def _baseline(name: str, found: dict[str, Result]) -> Result | None:
     shorter = [other for other in found if name.startswith(f"{other}_")]
     return found[max(shorter, key=len)] if shorter else None
 
 
 def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path, command: str, over: Over) -> Row:
-    header, words, characters = result.header, result.scored.words, result.scored.characters
+    header, words, characters, mixed = result.header, result.scored.words, result.scored.characters, result.scored.mixed
     config = exp_dir / "config.yaml"
     tree, machine = source(), provenance.hardware()
+    (confidence_N, right_N), fitted = calibration.judged_words(result.scored), calibration_of(result)
     against = None
     if baseline is not None:
         comparison = compare(result.scored, baseline.scored, groups=resampling_groups(result.scored, over))
         against = {"search": baseline.header.search, "difference": comparison.difference,
-                   "interval": [comparison.interval.low, comparison.interval.high], "probability_better": comparison.probability_better}
+                   "interval": [comparison.interval.low, comparison.interval.high], "probability_better": comparison.probability_better,
+                   "p_value": comparison.p_value}
     return Row(
         experiment=experiment, split=header.split, search=header.search,
         config_hash=fingerprint(config if config.exists() else None, header.settings, header.scales)[:12],
@@ -101,4 +138,7 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         decode_seconds=header.seconds, audio_seconds=header.audio_seconds, encoder_seconds=header.encoder_seconds,
         commit=tree.commit, dirty=tree.dirty, hardware=asdict(machine),
         date=datetime.fromtimestamp(result.path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), command=command,
+        ece=calibration.expected_error(confidence_N, right_N),
+        ece_calibrated=None if fitted is None else calibration.expected_error(fitted(confidence_N), right_N),
+        mer=None if mixed is None else mixed.rate, seen_in_tuning=seen_in_tuning(result),
     )

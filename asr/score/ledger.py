@@ -27,6 +27,10 @@ class Row:
     decode_seconds, audio_seconds: wall time of decoding, and the audio decoded in it. encoder_seconds: the encoder's part of it,
         None in rows from before it was noted.
     date: when the set was decoded; commit, dirty, hardware, command: of scoring.
+    mer: mixed error rate; None where no reference has a CJK character.
+    ece, ece_calibrated: expected calibration error of the words' confidences, before and after the calibration fitted on dev (see
+        asr.score.calibration); None where there are no confidences, or no calibration.
+    seen_in_tuning: how many of the utterances the scales were tuned on; above 0 for a test set, the result is not to be trusted.
     """
 
     experiment: str
@@ -58,6 +62,10 @@ class Row:
     date: str
     command: str
     encoder_seconds: float | None = None
+    mer: float | None = None
+    ece: float | None = None
+    ece_calibrated: float | None = None
+    seen_in_tuning: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str]:

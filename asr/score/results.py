@@ -1,6 +1,7 @@
 """RESULTS.md, made from the ledger."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,33 +17,47 @@ def write_results(ledger: Path, path: Path) -> None:
 
 def results(rows: Iterable[Row]) -> str:
     """Markdown: a table per set, of the newest row of each experiment and search, and what is needed to get them again."""
-    newest = list({(row.split, row.experiment, row.search): row for row in rows}.values())
+    rows = list(rows)
+    newest = list({_shown_as(row): row for row in rows}.values())
+    settings = Counter(_shown_as(row) for row in rows)
     lines = ["# Results", "", "Made by `asr score` from the ledger beside this file; edit neither."]
     for split in dict.fromkeys(row.split for row in newest):
-        lines += ["", f"## {split}", "", *_split_table([row for row in newest if row.split == split])]
+        of_split = [row for row in newest if row.split == split]
+        lines += ["", f"## {split}", "", *_split_table(of_split)]
+        often = [f"{row.experiment} {row.search} ({settings[_shown_as(row)]})" for row in of_split if settings[_shown_as(row)] > 1]
+        if often:
+            lines += ["", f"Scored with several settings, of which the newest is shown: {', '.join(often)}."]
     lines += ["", "## How they were made", "", *_experiment_table({row.experiment: row for row in newest}.values())]
     return "\n".join(lines) + "\n"
 
 
+def _shown_as(row: Row) -> tuple[str, str, str]:
+    return row.split, row.experiment, row.search
+
+
 def terminal_table(rows: Sequence[Row]) -> str:
     """What the command prints for one set."""
-    cells = [(row.search, wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions), f"{100 * row.cer:.2f}",
-              _factor(row.real_time_factor), scales_text(row), against_text(row)) for row in rows]
-    return table([("search", "WER % [95 %]", "S", "D", "I", "CER %", "RTF", "scales", "WER against"), *cells])
+    return table([("search", *_COLUMNS), *[(row.search, *_cells(row)) for row in rows]])
 
 
 def _split_table(rows: Sequence[Row]) -> list[str]:
     sizes = dict.fromkeys(f"{row.utterances} utterances, {row.words} words, {row.audio_seconds / 60:.1f} minutes" for row in rows)
     units = dict.fromkeys(row.interval_over for row in rows)
-    cells = [[
-        row.experiment, row.search, wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions),
-        f"{100 * row.cer:.2f}", _factor(row.real_time_factor), _factor(row.search_real_time_factor), scales_text(row), against_text(row),
-    ] for row in rows]
+    cells = [(row.experiment, row.search, *_cells(row)) for row in rows]
     return [
         f"{'; '.join(sizes)}. In brackets: 95 % bootstrap interval over {' or '.join(units)}. "
-        "RTF: real-time factor of decoding; search RTF: its part after the encoder.", "",
-        *_markdown(["experiment", "search", "WER %", "S", "D", "I", "CER %", "RTF", "search RTF", "scales", "WER against"], cells),
+        "RTF: real-time factor of decoding; search RTF: its part after the encoder. ECE: calibration error of the words' confidences.", "",
+        *_markdown(("experiment", "search", *_COLUMNS), cells),
     ]
+
+
+_COLUMNS = ("WER % [95 %]", "S", "D", "I", "CER %", "ECE %", "RTF", "search RTF", "scales", "WER against")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    character_rate = f"{100 * row.cer:.2f}" + ("" if row.mer is None else f" (MER {100 * row.mer:.2f})")
+    return (wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions), character_rate, ece_text(row),
+            _factor(row.real_time_factor), _factor(row.search_real_time_factor), scales_text(row), against_text(row))
 
 
 def wer_text(row: Row) -> str:
@@ -53,11 +68,19 @@ def _factor(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def ece_text(row: Row) -> str:
+    """Calibration error of confidences, as "8.1 -> 2.0" where they were calibrated."""
+    after = "" if row.ece_calibrated is None else f" -> {100 * row.ece_calibrated:.1f}"
+    return "" if row.ece is None else f"{100 * row.ece:.1f}{after}"
+
+
 def scales_text(row: Row) -> str:
     if not row.scales:
         return ""
     scales = ", ".join(f"{name} {scale:g}" for name, scale in row.scales.items())
-    origin = "this very set" if row.tuned_on == row.split else row.tuned_on
+    origin = "this very set" if row.tuned_on == row.split or row.seen_in_tuning == row.utterances else row.tuned_on
+    if 0 < row.seen_in_tuning < row.utterances:
+        origin = f"{origin}, which has {row.seen_in_tuning} of these utterances"
     return f"{scales} (tuned on {origin})" if origin else f"{scales} (not tuned)"
 
 

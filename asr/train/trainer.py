@@ -114,9 +114,14 @@ class Trainer:
         """Trains until the budget is spent ("finished"; "up to date" where it was before) or SIGTERM comes ("stopped").
 
         SIGTERM and Ctrl-C write a checkpoint between two steps; Ctrl-C then raises KeyboardInterrupt.
+        The file ``unfinished`` lies in the experiment's directory from the beginning until training has finished, whatever happens.
         """
         if self.up_to_date:
             return "up to date"
+        if self.ranks.main:
+            with atomic_write(self.exp_dir / "unfinished") as file:
+                file.write("Training has not come to its end: it still runs, or the same 'asr train' command goes on with it.\n")
+            (self.exp_dir / "train_summary.json").unlink(missing_ok=True)
         self._started = self._last_save = time.monotonic()
         if self.position.step == 0:
             self._save_step()
@@ -410,6 +415,7 @@ class Trainer:
         }
         with atomic_write(self.exp_dir / "train_summary.json") as file:
             json.dump(summary, file, indent=1)
+        (self.exp_dir / "unfinished").unlink(missing_ok=True)
 
 
 def differences(there: Any, now: Any, key: str = "") -> list[str]:
