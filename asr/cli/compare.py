@@ -40,8 +40,8 @@ def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     for path in (first, second):
         if not path.exists():
             raise ValueError(f"{path}: no such file or directory")
-        if not path.is_dir():
-            raise ValueError(f"{path} is a file and the other a directory: name two of a kind")
+    if first.is_file() or second.is_file():
+        raise ValueError(f"of {first} and {second} one is a file and the other a directory: name two of a kind")
     found = [{path.relative_to(root).with_suffix(""): path for path in root.rglob("*.jsonl")} for root in map(_decoded, (first, second))]
     both = sorted(found[0].keys() & found[1].keys())
     if not both:

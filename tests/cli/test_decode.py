@@ -20,6 +20,7 @@ from asr.experiment import ExperimentConfig, build_model
 from asr.lang import make_lexicon, write_lang
 from asr.lang.graphs import compose_hlg, compose_lg, grammar
 from asr.lm import estimate, write_arpa
+from asr.score import calibration
 from asr.tokens import load_tokenizer, train_tokenizer
 from asr.train.checkpoints import CheckpointConfig, CheckpointStore
 
@@ -235,9 +236,27 @@ def test_transcribe_reads_any_rate_and_any_channels(root, capsys):
     assert lines[0]["words"] == [vars(word) for word in decoded["dev-3"].words]
 
 
+def test_transcribe_takes_tuned_scales_and_calibrated_confidences_of_these_weights_only(root, capsys):
+    command = ["transcribe", "--exp-dir", "exp", "--device", "cpu", "--json", "--search", "beam", "audio/dev-0.wav", "audio/dev-2.wav"]
+    assert asr(*command) == 2
+    assert "'beam' has not been tuned: run" in capsys.readouterr().err
+    assert decode("--splits", "dev", "--tune", "--searches", "beam") == 0
+    capsys.readouterr()
+    assert asr(*command) == 0
+    decoded = {u.id: u for u in hypotheses.read(root / "exp/decode/dev/beam.jsonl").utterances}
+    fitted = calibration.read(root / "exp/decode/calibration.json")["beam"]
+    assert fitted.fitted_on == "dev" and fitted.words == sum(len(u.words) for u in decoded.values())
+    for line, id in zip(capsys.readouterr().out.splitlines(), ("dev-0", "dev-2")):
+        assert json.loads(line)["words"] == [vars(word) for word in calibration.calibrated(decoded[id].words, fitted)]
+        assert all(w["confidence"] != word.confidence for w, word in zip(json.loads(line)["words"], decoded[id].words))
+    assert asr(*command, "--set", "decode.searches.beam.beam=2") == 2
+    assert "tuned for other weights or settings" in capsys.readouterr().err
+    assert asr(*command, "--set", "decode.searches.beam.beam=2", "--untuned") == 0
+
+
 def test_transcribe_names_what_it_cannot_read(root, capsys):
     Path("notes.wav").write_text("this is not audio")
     soundfile.write("empty.wav", np.zeros(0), RATE)
     for name, problem in [("notes.wav", "not readable"), ("absent.wav", "not readable"), ("empty.wav", "no audio")]:
-        assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", name) == 2
+        assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", "--search", "greedy", name) == 2
         assert f"{name}: {problem}" in capsys.readouterr().err

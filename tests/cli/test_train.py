@@ -158,6 +158,27 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(exp_dir, arguments, 
         assert torch.equal(value, expected[name]), name
 
 
+def test_terminated_training_exits_with_0_and_is_not_decoded_until_it_has_finished(arguments, tmp_path, capsys):
+    more = ["--set", "train.epochs=40"]
+    process = FORK.Process(target=exit_with_status, args=([*arguments, str(tmp_path), *more],))
+    process.start()
+    while process.is_alive() and len(read_rows(tmp_path / "train.jsonl")) < 4:
+        time.sleep(0.002)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 0 and (tmp_path / "unfinished").exists() and not (tmp_path / "train_summary.json").exists()
+    decode = ["decode", "--exp-dir", str(tmp_path), "--data-dir", arguments[4], "--splits", "dev"]
+    assert main(decode) == 2
+    assert "training has not come to its end" in capsys.readouterr().err
+    assert main([*decode, "--partial"]) == 0
+    assert main([*arguments, str(tmp_path)]) == 0
+    assert not (tmp_path / "unfinished").exists() and main(decode) == 0
+
+
+def exit_with_status(arguments: list[str]) -> None:
+    raise SystemExit(main(arguments))
+
+
 def test_more_epochs_go_on(exp_dir, arguments):
     assert main([*arguments, str(exp_dir), "--set", "train.epochs=4"]) == 0
     assert json.loads((exp_dir / "train_summary.json").read_text())["epochs"] == 4

@@ -52,7 +52,7 @@ def test_speakers_that_differ_widen_the_interval() -> None:
 def test_a_system_against_itself_is_no_better() -> None:
     same = scored([0, 3, 1, 2, 5])
     found = compare(same, same)
-    assert (found.difference, found.interval.low, found.interval.high, found.probability_better) == (0, 0, 0, 0.5)
+    assert (found.difference, found.interval.low, found.interval.high, found.probability_better, found.p_value) == (0, 0, 0, 0.5, 1)
 
 
 def test_a_small_but_steady_gain_is_seen_by_the_paired_test_alone() -> None:
@@ -65,6 +65,7 @@ def test_a_small_but_steady_gain_is_seen_by_the_paired_test_alone() -> None:
     alone = [interval(s.errors_N, s.lengths_N) for s in (system, baseline)]
     assert alone[0].high > alone[1].low  # the two intervals overlap
     reverse = compare(baseline, system)
+    assert reverse.p_value == found.p_value == 2 / 1001
     assert reverse.difference == -found.difference and reverse.probability_better < 0.01
     groups = [str(i % 8) for i in range(80)]
     assert compare(system, baseline, groups=groups).interval != found.interval

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.hypotheses import Utterance
-from asr.score.errors import Counts, align, count, score, score_utterance
+from asr.score.errors import Counts, align, count, mixed_units, score, score_utterance
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "***", "é"]), max_size=8)
 
@@ -55,6 +55,22 @@ def test_counts_by_hand(ref: str, hyp: str, words: Counts, characters: Counts) -
 
 def test_composed_and_decomposed_letters_are_one_character() -> None:
     assert score_utterance(Utterance("u", "caf\u00e9", "cafe\u0301")).characters.errors == 0
+
+
+@pytest.mark.parametrize(("text", "units"), [
+    ("今天 meeting 很多", ["今", "天", "meeting", "很", "多"]),
+    ("iPhone好用", ["iPhone", "好", "用"]),
+    ("カメラ ok", ["カ", "メ", "ラ", "ok"]),
+    ("안녕 hello", ["안녕", "hello"]),
+])
+def test_mixed_units(text: str, units: list[str]) -> None:
+    assert mixed_units(text) == units
+
+
+def test_mixed_error_rate_by_hand() -> None:
+    found = score([Utterance("u", "今天 meeting 很多", "今天 meetings 多"), Utterance("v", "yes no", "yes")])
+    assert found.mixed == Counts(7, 1, 2, 0)
+    assert score([Utterance("v", "yes no", "yes 好")]).mixed is None
 
 
 def test_rates() -> None:

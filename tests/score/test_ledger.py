@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pytest
 
 from asr import hypotheses
 from asr.hypotheses import Header, Utterance
-from asr.score import ledger, provenance
+from asr.score import calibration, ledger, provenance
 from asr.score.evaluate import score_file, score_split
 from asr.score.results import results, terminal_table, write_results
 from asr.source import source
+from asr.types import Word
 
 REFERENCES = ["turn the volume up to fifty percent", "set a timer for fifteen minutes", "five times nine", "room three please"] * 5
 WORSE = [text.replace("fifty", "fifteen").replace("nine", "five") for text in REFERENCES]
@@ -41,7 +42,7 @@ def exp(tmp_path: Path) -> Path:
     return directory
 
 
-def rows_of(exp: Path, **options: str) -> list[ledger.Row]:
+def rows_of(exp: Path, **options: object) -> list[ledger.Row]:
     return score_split(exp / "decode" / "test", "tiny", exp, command="asr score --splits test", **options)  # type: ignore[arg-type]
 
 
@@ -85,6 +86,7 @@ def test_another_config_adds_rows_and_results_show_the_newest(exp: Path, tmp_pat
     assert len(ledger.read(path)) == 4
     text = results(ledger.read(path))
     assert text.count("| tiny | modified_beam |") == 1 and "| 77 |" in text
+    assert "Scored with several settings, of which the newest is shown: tiny modified_beam_lm (2), tiny modified_beam (2)." in text
 
 
 def test_results_hold_what_reproduces_them(exp: Path) -> None:
@@ -101,11 +103,47 @@ def test_results_hold_what_reproduces_them(exp: Path) -> None:
 def test_results_without_training_summary_and_with_cheating(exp: Path) -> None:
     (exp / "train_summary.json").unlink()
     decode(exp / "decode" / "test", "modified_beam_lm", BETTER, scales={"ngram": 0.3}, tuned_on="test")
-    text = results(rows_of(exp))
+    with pytest.raises(ValueError, match=r"tuned on 20 of its 20 utterances \(of 'test'\).*--tuned-on-test"):
+        rows_of(exp)
+    rows = rows_of(exp, tuned_on_test=True)
+    assert [row.seen_in_tuning for row in rows] == [20, 0]
+    text = results(rows)
     assert "ngram 0.3 (tuned on this very set)" in text and "epochs," not in text
     (exp / "train_summary.json").write_text("[")
     with pytest.raises(ValueError, match="train_summary.json: not a JSON object"):
         rows_of(exp)
+
+
+def test_utterances_of_the_tuned_set_within_a_test_set_are_found_by_id(exp: Path) -> None:
+    decode(exp / "decode" / "dev", "modified_beam_lm", BETTER[:5])
+    with pytest.raises(ValueError, match=r"tuned on 5 of its 20 utterances \(of 'dev'\)"):
+        rows_of(exp)
+    row = rows_of(exp, tuned_on_test=True)[0]
+    assert row.seen_in_tuning == 5 and "tuned on dev, which has 5 of these utterances" in results([row])
+
+
+def test_confidences_are_judged_as_they_are_and_as_calibrated(exp: Path) -> None:
+    for split, wrong in (("dev", 0.5), ("test", 0.5)):
+        path = decode(exp / "decode" / split, "modified_beam", WORSE)
+        header, utterances = hypotheses.read(path).header, hypotheses.read(path).utterances
+        hypotheses.write(path, header, [replace(u, id=f"{split}-{u.id}", words=tuple(
+            Word(h, confidence=0.999 if h == r else wrong) for r, h in zip(u.ref.split(), u.hyp.split()))) for u in utterances])
+    (exp / "decode" / "test" / "modified_beam_lm.jsonl").unlink()
+    assert rows_of(exp)[0].ece_calibrated is None and rows_of(exp)[0].ece == pytest.approx((10 * 0.5 + 85 * 0.001) / 95)
+    calibration.calibrate([exp / "decode" / "dev" / "modified_beam.jsonl"], exp / "decode" / "calibration.json")
+    row = rows_of(exp)[0]
+    assert row.ece_calibrated is not None and row.ece is not None and row.ece_calibrated < 0.03 < row.ece
+    assert f"{100 * row.ece:.1f} -> {100 * row.ece_calibrated:.1f}" in terminal_table([row])
+    decode(exp / "decode" / "test", "modified_beam", WORSE, settings={"beam": 8})
+    assert rows_of(exp)[0].ece_calibrated is None
+
+
+def test_rows_of_an_older_ledger_are_read(exp: Path, tmp_path: Path) -> None:
+    rows = rows_of(exp)
+    values = [{name: value for name, value in asdict(row).items() if name not in ("mer", "ece", "ece_calibrated", "seen_in_tuning")}
+              for row in rows]
+    (tmp_path / "ledger.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+    assert [row.wer for row in ledger.read(tmp_path / "ledger.jsonl")] == [row.wer for row in rows]
 
 
 def test_terminal_table_has_a_line_per_search(exp: Path) -> None:
