@@ -104,6 +104,10 @@ class Layout:
     def decode(self, split: str) -> Path:
         return self.exp / "decode" / split
 
+    def align(self, name: str) -> Path:
+        """Alignments of a split's transcripts, or of what a search made of it (``<split>.<search>``)."""
+        return self.exp / "align" / name
+
     @property
     def tuned(self) -> Path:
         return self.exp / "decode" / "tuned.json"

@@ -117,7 +117,8 @@ class Hypothesis:
     score: the log-probability by which the search ranked it, every scorer included.
     scores: the same by component ("model", and each scorer by its name).
     frames: encoder frame at which each token was emitted, or None where the search does not know.
-    durations: encoder frames that each token lasts, where the model has learnt durations (TDT); else None.
+    durations: encoder frames that each token lasts, where the model has learnt durations (TDT), or of CTC the length of its run of
+        labels; else None.
     confidences: per token, in 0..1, or None.
     words: set by word-level graph searches only; otherwise the tokenizer makes words of tokens.
     word_frames: start frame of each of ``words``, or None.

@@ -18,6 +18,7 @@ COMMANDS = {
     "decode": "decode splits with every search of the config; tune scales on dev",
     "score": "score decoded splits, write the ledger and RESULTS.md",
     "compare": "whether one decoded system is better than another, or only luckier",
+    "align": "when each word and token of given transcripts is spoken: CTM, TextGrid, JSON",
     "transcribe": "recognise audio files",
     "info": "what an experiment is and how its training went",
     "outliers": "training utterances with the highest loss per token: bad transcripts",

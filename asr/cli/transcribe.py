@@ -1,7 +1,7 @@
 """Recognise audio files: whatever soundfile reads, at any sample rate; channels are averaged.
 
     asr transcribe --exp-dir exp/x a.wav b.flac
-    asr transcribe --exp-dir exp/x --search beam --json a.wav      # one JSON object a line, with words and their times
+    asr transcribe --exp-dir exp/x --search beam --json a.wav      # one JSON object a line, with times of words and tokens
 
 The search is one of the config's, with the scales that 'asr decode --tune' chose for it.
 """
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.data.audio import read_audio
-from asr.decode import build_search, to_text, to_words
+from asr.decode import build_search, to_text, to_tokens, to_words
 from asr.decode.driver import basis_of, find_tuned
 from asr.score import calibration
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_arguments(parser)
     parser.add_argument("--search", help="one of the config's searches (default: its first)")
     parser.add_argument("--untuned", action="store_true", help="use the config's own scales where the search has some to tune")
-    parser.add_argument("--json", action="store_true", help="print words with times and confidence, as JSON lines")
+    parser.add_argument("--json", action="store_true", help="print words and tokens with times and confidence, as JSON lines")
     recogniser_arguments(parser)
 
 
@@ -49,9 +49,10 @@ def run(args: argparse.Namespace) -> None:
         for paths, samples in _groups(args.audio, config.features.sample_rate, config.decode.max_duration):
             encoder_out = recogniser.model.encode(*_features(config.features, paths, samples, args.device))
             for path, found in zip(paths, search.decode(encoder_out)):
-                words = calibration.calibrated(to_words(found[0], recogniser.tokenizer, recogniser.seconds_per_frame), fitted)
-                text = to_text(found[0], recogniser.tokenizer)
-                line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words]}, ensure_ascii=False)
+                words, tokens = (convert(found[0], recogniser.tokenizer, recogniser.seconds_per_frame) for convert in (to_words, to_tokens))
+                words, text = calibration.calibrated(words, fitted), to_text(found[0], recogniser.tokenizer)
+                line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words],
+                                   "tokens": [asdict(t) for t in tokens]}, ensure_ascii=False)
                 print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text, flush=True)
 
 

@@ -14,7 +14,7 @@ from asr.decode.greedy import Greedy
 from asr.decode.modified_beam import ModifiedBeam
 from asr.decode.scorers import SCORERS, ScorerConfig
 from asr.decode.search import NOT_FOUND, Search, Unavailable
-from asr.decode.words import to_text, to_words
+from asr.decode.words import to_text, to_tokens, to_words
 
 SEARCHES: dict[str, Any] = {
     "greedy": Greedy,
@@ -36,6 +36,7 @@ __all__ = [
     "Unavailable",
     "build_search",
     "to_text",
+    "to_tokens",
     "to_words",
 ]
 

@@ -72,20 +72,24 @@ class CtcGraph:
         return best_paths(self.k2, lattice)
 
     def _hypothesis(self, path: Path, log_probs_SV: Tensor) -> Hypothesis:
-        """A token's frame is where its run of equal labels starts; its confidence the highest posterior in the run."""
+        """A token's frame is where its run of equal labels starts, its duration the length of the run, and its confidence the highest
+        posterior in it."""
         posteriors = log_probs_SV[torch.arange(len(path.labels)), torch.tensor(path.labels)].exp().tolist()
         frames: list[int] = []
+        durations: list[int] = []
         confidences: list[float] = []
         previous = BLANK
         for frame, (label, posterior) in enumerate(zip(path.labels, posteriors)):
             if label != BLANK and label == previous:
+                durations[-1] += 1
                 confidences[-1] = max(confidences[-1], posterior)
             elif label != BLANK:
                 frames.append(frame)
+                durations.append(1)
                 confidences.append(posterior)
             previous = label
         scores = {"model": (path.score - path.graph_score) / self.config.acoustic_scale, "graph": path.graph_score}
         tokens = tuple(path.labels[frame] for frame in frames)
         words = tuple(self.words[i] for i in path.words)
         word_frames = word_starts(self.tokenizer, tokens, frames, path.word_frames)
-        return Hypothesis(tokens, path.score, scores, tuple(frames), tuple(confidences), words, word_frames)
+        return Hypothesis(tokens, path.score, scores, tuple(frames), tuple(confidences), words, word_frames, tuple(durations))

@@ -11,7 +11,7 @@ from asr.types import BLANK, EncoderOut, Hypothesis
 
 
 class CtcGreedy:
-    """Frames are those where a token's run starts; a token's confidence is its highest posterior in the run."""
+    """A token's frame is where its run starts, its duration the length of the run, its confidence the highest posterior in it."""
 
     class Config(SearchConfig):
         type: Literal["ctc_greedy"] = "ctc_greedy"
@@ -30,12 +30,16 @@ class CtcGreedy:
         starts_BS[:, 1:] = token_BS[:, 1:] != token_BS[:, :-1]
         top_BS = np.zeros_like(best_BS)
         top_BS[starts_BS] = np.maximum.reduceat(best_BS.ravel(), np.flatnonzero(starts_BS))
+        ends_BS = np.ones_like(inside_BS)  # whether it ends here
+        ends_BS[:, :-1] = starts_BS[:, 1:]
         results = []
         for row, score in enumerate(score_B.tolist()):
             frames = np.flatnonzero(starts_BS[row] & (token_BS[row] != BLANK))
+            durations = np.flatnonzero(ends_BS[row] & (token_BS[row] != BLANK)) - frames + 1
             confidences = np.exp(top_BS[row, frames]).tolist()
             tokens = token_BS[row, frames].tolist()
-            results.append([Hypothesis(tuple(tokens), score, {"model": score}, tuple(frames.tolist()), tuple(confidences))])
+            results.append([Hypothesis(tuple(tokens), score, {"model": score}, tuple(frames.tolist()), tuple(confidences),
+                                       durations=tuple(durations.tolist()))])
         return results
 
 

@@ -1,4 +1,4 @@
-"""From tokens to words with times and confidence."""
+"""From tokens to words with times and confidence, and the same of the tokens themselves."""
 from __future__ import annotations
 
 import math
@@ -26,8 +26,8 @@ def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -
     """The words of a hypothesis.
 
     A word starts at the frame of its first token and ends after that of its last, or where the next word starts if that is
-    earlier. Transducers and CTC emit a token at one point of its duration, so these times are those of the emissions; where
-    the model has learnt durations, a word ends with its last token's.
+    earlier. Transducers emit a token at one point of its duration, so these times are those of the emissions; where the model has
+    learnt durations, or CTC labelled several frames with it, a word ends with its last token's.
     Confidence is the product of the posteriors of the word's tokens. What the search does not know is None.
     seconds_per_frame: the features' frame shift times the encoder's subsampling.
     """
@@ -43,6 +43,21 @@ def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -
                 end = max(start, min(end, starts[index + 1]))
         words.append(Word(span.text, _seconds(start, seconds_per_frame), _seconds(end, seconds_per_frame), _confidence(hypothesis, span)))
     return words
+
+
+def to_tokens(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -> list[Word]:
+    """The same of the tokens: their symbols, each until it ends or the next one starts."""
+    frames = hypothesis.frames
+    found = []
+    for index, token in enumerate(hypothesis.tokens):
+        start = end = None
+        if frames is not None:
+            start = frames[index]
+            end = _end(hypothesis, Span("", index, index + 1), start)
+            end = end if index + 1 == len(frames) else max(start, min(end, frames[index + 1]))
+        found.append(Word(tokenizer.symbols[token], _seconds(start, seconds_per_frame), _seconds(end, seconds_per_frame),
+                          _confidence(hypothesis, Span("", index, index + 1))))
+    return found
 
 
 def word_starts(tokenizer: Any, tokens: Sequence[int], frames: Sequence[int], arc_frames: Sequence[int]) -> tuple[int, ...]:

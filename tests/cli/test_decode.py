@@ -234,6 +234,51 @@ def test_transcribe_reads_any_rate_and_any_channels(root, capsys):
     decoded = {u.id: u for u in hypotheses.read(root / "exp/decode/dev/greedy.jsonl").utterances}
     assert lines[0]["text"] == decoded["dev-3"].hyp and lines[3]["text"] == decoded["dev-0"].hyp
     assert lines[0]["words"] == [vars(word) for word in decoded["dev-3"].words]
+    assert "".join(token["text"] for token in lines[0]["tokens"]).replace("▁", " ").split() == lines[0]["text"].split()
+
+
+def read_ctm(path: Path) -> dict[str, list[tuple[str, float, float]]]:
+    found: dict[str, list[tuple[str, float, float]]] = {}
+    for line in path.read_text().splitlines():
+        id, channel, start, duration, word, confidence = line.split()
+        assert channel == "1" and 0 <= float(confidence) <= 1
+        found.setdefault(id, []).append((word, float(start), float(duration)))
+    return found
+
+
+@pytest.mark.parametrize("method", ["transducer", "ctc"])
+def test_align_the_transcripts_of_a_split(root, method):
+    assert asr("align", "--exp-dir", "exp", "--device", "cpu", "--splits", "test", "--method", method) == 0
+    words, tokens = (read_ctm(root / f"exp/align/test/{name}.ctm") for name in ("words", "tokens"))
+    lines = [json.loads(line) for line in (root / "exp/align/test/alignment.jsonl").read_text().splitlines()]
+    tokenizer = load_tokenizer(root / "exp/tokens")
+    assert [line["id"] for line in lines] == sorted(words) == [f"test-{i}" for i in range(5)]
+    for text, line in zip(TEXTS, lines):
+        assert line["text"] == text == " ".join(word for word, *_ in words[line["id"]])
+        assert [symbol for symbol, *_ in tokens[line["id"]]] == [tokenizer.symbols[token] for token in tokenizer.encode(text)]
+        assert [start for _, start, _ in words[line["id"]]] == pytest.approx([word["start"] for word in line["words"]])
+        times = [time for token in line["tokens"] for time in (token["start"], token["end"])]
+        assert times == sorted(times) and times[-1] <= line["duration"] + 0.1
+        grid = (root / f"exp/align/test/textgrid/{line['id']}.TextGrid").read_text()
+        assert grid.count('class = "IntervalTier"') == 2 and all(f'text = "{word}"' in grid for word in text.split())
+
+
+def test_align_what_a_search_found_or_other_transcripts(root, caplog):
+    assert decode("--splits", "test", "--searches", "ctc") == 0
+    before = {u.id: u for u in hypotheses.read(root / "exp/decode/test/ctc.jsonl").utterances}
+    command = ["align", "--exp-dir", "exp", "--device", "cpu", "--splits", "test"]
+    assert asr(*command, "--search", "ctc", "--method", "ctc") == 0
+    lines = [json.loads(line) for line in (root / "exp/align/test.ctc/alignment.jsonl").read_text().splitlines()]
+    after = {u.id: u for u in hypotheses.read(root / "exp/decode/test/ctc.jsonl").utterances}
+    assert lines and all(line["text"] == before[line["id"]].hyp for line in lines)
+    for line in lines:
+        assert [vars(word) for word in after[line["id"]].words] == line["words"]
+    assert {id: (u.hyp, u.score) for id, u in after.items()} == {id: (u.hyp, u.score) for id, u in before.items()}
+    Path("other.txt").write_text("test-1 yes\ntest-2 yes maybe\n")
+    assert asr(*command, "--text", "other.txt") == 0
+    assert list(read_ctm(root / "exp/align/test/words.ctm")) == ["test-1"]
+    assert "test-2 is not aligned: its text has unknown parts" in caplog.text
+    assert asr(*command, "--text", "absent.txt") == 2
 
 
 def test_transcribe_takes_tuned_scales_and_calibrated_confidences_of_these_weights_only(root, capsys):
