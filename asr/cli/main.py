@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a model",
     "decode": "decode splits with every search of the config; tune scales on dev",
     "score": "score decoded splits, write the ledger and RESULTS.md",
+    "report": "an HTML page about each decoded set: where its errors are, how they look and sound",
     "compare": "whether one decoded system is better than another, or only luckier",
     "align": "when each word and token of given transcripts is spoken: CTM, TextGrid, JSON",
     "transcribe": "recognise audio files",

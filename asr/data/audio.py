@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from functools import cache
 from math import gcd
 from pathlib import Path
@@ -39,3 +40,14 @@ def read_audio(path: Path, sample_rate: int) -> Tensor:
         common = gcd(rate, sample_rate)
         mono = resample_poly(mono, sample_rate // common, rate // common).astype("float32")
     return torch.from_numpy(mono)
+
+
+def utterance_audio(cuts_path: Path, ids: Collection[str]) -> dict[str, tuple[Tensor, int]]:
+    """Samples, float32 (samples,) in -1..1, and sample rate of some utterances of a split, by id.
+
+    Raises ValueError, with the utterance's id, where audio cannot be read.
+    """
+    from asr.data.loader import waveform
+    from asr.data.manifests import read_cuts
+
+    return {cut.id: (waveform(cut, cut.sampling_rate), cut.sampling_rate) for cut in read_cuts(cuts_path) if cut.id in ids}
