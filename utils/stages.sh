@@ -34,3 +34,5 @@ stage 8 "decode test once, with those scales" \
 
 stage 9 "score, ledger, RESULTS.md" \
   python -m asr score "${experiment[@]}" --splits "${test_splits[@]}" --results-dir "$results_dir"
+stage 9 "a page about the errors of each search" \
+  python -m asr report "${experiment[@]}" --splits "${test_splits[@]}"

@@ -1,7 +1,6 @@
 """Confidences that mean what they say: of the words with confidence 0.8, eight in ten are right.
 
-A search's confidence of a word is a product of posteriors, and models are surer than they should be. Platt scaling maps it by two
-numbers, fitted on the development set and kept in ``exp/<name>/decode/calibration.json``: p = sigmoid(slope * logit(c) + offset).
+A search's confidence of a word is a product of posteriors, which may be too sure or not sure enough. Platt scaling maps it by two numbers, fitted on the development set and kept in ``exp/<name>/decode/calibration.json``: p = sigmoid(slope * logit(c) + offset).
 J. Platt, "Probabilistic outputs for support vector machines", 1999; on logits: C. Guo et al., "On calibration of modern neural
 networks", ICML 2017, which has the expected calibration error, too. Legend: N words of hypotheses.
 """
@@ -19,7 +18,7 @@ from scipy.special import expit, logit
 
 from asr import hypotheses
 from asr.files import atomic_write, fingerprint
-from asr.score.errors import Scored, score
+from asr.score.errors import Scored, score_utterance
 from asr.types import Word
 
 BINS = 15
@@ -94,7 +93,7 @@ def calibrate(results: Iterable[Path], file: Path) -> None:
     found = read(file)
     for path in results:
         decoded = hypotheses.read(path)
-        confidence_N, right_N = judged_words(score(decoded.utterances))
+        confidence_N, right_N = judged_words(Scored(tuple(map(score_utterance, decoded.utterances))))
         if len(confidence_N):
             header = decoded.header
             system = system_of(header.checkpoint, header.settings)

@@ -36,7 +36,8 @@ def error_bar(counts: Counts, longest: float) -> str:
     for name, colour in COLOURS.items():
         number = getattr(counts, name)
         width = min(number * scale, WIDTH - start)
-        bars.append(f'<rect x="{start:.1f}" width="{width:.1f}" height="12" fill="{colour}"><title>{number} {name}</title></rect>')
+        if number:
+            bars.append(f'<rect x="{start:.1f}" width="{width:.1f}" height="12" fill="{colour}"><title>{number} {name}</title></rect>')
         start += width
     return f'<svg width="{WIDTH}" height="12" role="img">{"".join(bars)}</svg>'
 

@@ -281,6 +281,23 @@ def test_align_what_a_search_found_or_other_transcripts(root, caplog):
     assert asr(*command, "--text", "absent.txt") == 2
 
 
+def test_report_has_the_audio_of_the_worst_utterances(root, trained, capsys, caplog):
+    assert decode("--splits", "dev", "test", "--searches", "ctc", "greedy") == 0
+    command = ["report", "--exp-dir", "exp", "--splits", "test", "--utterances", "2"]
+    assert asr(*command) == 0
+    assert (root / "exp/decode/test/greedy.html").exists()
+    page = (root / "exp/decode/test/ctc.html").read_text()
+    assert page.count("<audio") == 2 and all(f"<bdi>{name}</bdi>" in page for name in ("dev", "test", "s0", "s1"))
+    (trained / "audio").rename(trained / "elsewhere")  # where the manifest says it is
+    try:
+        assert asr(*command, "--searches", "ctc") == 0
+    finally:
+        (trained / "elsewhere").rename(trained / "audio")
+    assert "<audio" not in (root / "exp/decode/test/ctc.html").read_text() and "no audio in the report" in caplog.text
+    assert asr(*command, "--searches", "cct") == 2
+    assert "no results of cct here" in capsys.readouterr().err
+
+
 def test_transcribe_takes_tuned_scales_and_calibrated_confidences_of_these_weights_only(root, capsys):
     command = ["transcribe", "--exp-dir", "exp", "--device", "cpu", "--json", "--search", "beam", "audio/dev-0.wav", "audio/dev-2.wav"]
     assert asr(*command) == 2
