@@ -1,6 +1,7 @@
 """Confidences that mean what they say: of the words with confidence 0.8, eight in ten are right.
 
-A search's confidence of a word is a product of posteriors, which may be too sure or not sure enough. Platt scaling maps it by two numbers, fitted on the development set and kept in ``exp/<name>/decode/calibration.json``: p = sigmoid(slope * logit(c) + offset).
+A search's confidence of a word is a product of posteriors, which may be too sure or not sure enough. Platt scaling maps it by two
+numbers, fitted on the development set and kept in ``exp/<name>/decode/calibration.json``: p = sigmoid(slope * logit(c) + offset).
 J. Platt, "Probabilistic outputs for support vector machines", 1999; on logits: C. Guo et al., "On calibration of modern neural
 networks", ICML 2017, which has the expected calibration error, too. Legend: N words of hypotheses.
 """
