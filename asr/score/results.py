@@ -76,7 +76,7 @@ def ece_text(row: Row) -> str:
 
 def scales_text(row: Row) -> str:
     if not row.scales:
-        return ""
+        return "not tuned" if row.settings.get("tune") else ""
     scales = ", ".join(f"{name} {scale:g}" for name, scale in row.scales.items())
     origin = "this very set" if row.tuned_on == row.split or row.seen_in_tuning == row.utterances else row.tuned_on
     if 0 < row.seen_in_tuning < row.utterances:

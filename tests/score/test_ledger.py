@@ -12,7 +12,7 @@ from asr import hypotheses
 from asr.hypotheses import Header, Utterance
 from asr.score import calibration, ledger, provenance
 from asr.score.evaluate import score_file, score_split
-from asr.score.results import results, terminal_table, write_results
+from asr.score.results import results, scales_text, terminal_table, write_results
 from asr.source import source
 from asr.types import Word
 
@@ -112,6 +112,11 @@ def test_results_without_training_summary_and_with_cheating(exp: Path) -> None:
     (exp / "train_summary.json").write_text("[")
     with pytest.raises(ValueError, match="train_summary.json: not a JSON object"):
         rows_of(exp)
+
+
+def test_a_search_decoded_without_its_tuning_is_marked(exp: Path) -> None:
+    decode(exp / "decode" / "test", "modified_beam", WORSE, settings={"tune": {"beam": [2, 4]}})
+    assert [scales_text(row) for row in rows_of(exp)] == ["ngram 0.3 (tuned on dev)", "not tuned"]
 
 
 def test_utterances_of_the_tuned_set_within_a_test_set_are_found_by_id(exp: Path) -> None:
