@@ -111,7 +111,7 @@ def test_results_without_training_summary_and_with_cheating(exp: Path) -> None:
     assert "ngram 0.3 (tuned on this very set)" in text and "epochs," not in text
     (exp / "train_summary.json").write_text("[")
     with pytest.raises(ValueError, match="train_summary.json: not a JSON object"):
-        rows_of(exp)
+        rows_of(exp, tuned_on_test=True)
 
 
 def test_a_search_decoded_without_its_tuning_is_marked(exp: Path) -> None:
