@@ -1,8 +1,8 @@
-"""Stage 5: composes the decoding graphs LG (for transducers) and HLG (for CTC) with k2, and checks them.
+"""Stage 5: composes the decoding graphs LG (for transducers) and HLG (for CTC) by k2 or OpenFst, and checks them.
 
     python local/compile_graph.py --config conf/base.yaml
 
-Reads L_disambig.pt and word.arpa in data/lang_<tokens>, writes LG.pt and HLG.pt beside them. Without k2 it says so and does nothing.
+Reads L_disambig.pt and word.arpa in data/lang_<tokens>, writes LG.pt and HLG.pt beside them. Where neither k2 nor OpenFst (pip install pynini) is installed, it says so and does nothing.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr import fsa
 from asr.cli.program import config_arguments, open_experiment, program
 from asr.data import read_transcripts
 from asr.files import fingerprint, run_once
-from asr.lang import Lang, graphs
+from asr.lang import Lang, graphs, openfst
 from asr.lm import read_arpa
 
 
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
-    if not fsa.available():
-        print("k2 is not installed: LG and HLG are skipped, and with them fast beam search over LG and CTC graph search; "
+    if not (fsa.available() or openfst.available()):
+        print("neither k2 nor OpenFst (pip install pynini) is installed: LG and HLG are skipped, and with them the searches over them; "
               "greedy and beam searches with the token n-gram need neither")
         return
     lang, arpa = Lang(layout.lang), layout.lang / "word.arpa"
@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> None:
     def build() -> None:
         texts = sorted({item.text for item in read_transcripts(layout.cuts("train"))})
         some = random.Random(config.seed).sample(texts, min(args.check, len(texts)))
-        graphs.compile_graphs(lang, read_arpa(arpa), config.lang.topology, some)
+        graphs.compile_graphs(lang, read_arpa(arpa), config.lang, some)
 
-    key = fingerprint(layout.lang / "L_disambig.pt", layout.lang / "words.txt", layout.lang / "tokens.txt", arpa, config.lang.topology)
+    key = fingerprint(layout.lang / "L_disambig.pt", layout.lang / "words.txt", layout.lang / "tokens.txt", arpa, config.lang.topology, config.lang.engine)
     run_once("graphs", [layout.lang / "LG.pt", layout.lang / "HLG.pt"], key, build)
     for name in ("LG", "HLG"):
         logging.info("%s: %s", name, lang.fst(name))

@@ -1,20 +1,22 @@
 """Decoding graphs: the grammar G from an n-gram, and its compositions with the lexicon (LG) and the CTC topology (HLG).
 
-Composition is k2's; everything else works without it. Mohri, Pereira and Riley, 2008, sections 4 and 5.
+L and G are composed and determinised by k2, or by OpenFst, which also minimises. Mohri, Pereira and Riley, 2008, sections 4 and 5.
 """
 from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from asr import fsa
+from asr.lang import openfst
 from asr.lang.fst import FINAL, Acceptor, Fst
-from asr.lang.lang import Lang, Topology
+from asr.lang.lang import Engine, Lang, LangConfig
 from asr.lang.lexicon import WORD_DISAMBIG
+from asr.lang.operations import compose_ctc, expand, remove_epsilon, unconnected, without_symbols
 from asr.lm.automaton import automaton
 from asr.lm.ngram import BOS, EOS, UNK, NgramLm
 
@@ -22,8 +24,8 @@ log = logging.getLogger(__name__)
 
 BYTES_PER_ARC = 160
 """Measured peak of composing and determinising, per arc of the result."""
-HLG_ARCS_PER_LG_ARC = 4
-"""With the standard topology; about two with the modified one."""
+HLG_ARCS_PER_LG_ARC = 2.2
+"""Measured, of either topology."""
 TOLERANCE = 0.02
 """Natural log, per sentence: what float32 arithmetic over a path may lose."""
 
@@ -56,45 +58,92 @@ def grammar(lm: NgramLm, word_ids: dict[str, int]) -> Fst:
     return Fst.from_arcs(np.stack([source, destination, labels, labels], axis=1), scores)
 
 
-def forecast(lang: Lang, g: Fst) -> None:
-    """Says about how large LG and HLG will become, and warns where memory may not suffice."""
-    tokens = {lang.word_ids[word]: min(map(len, variants)) for word, variants in lang.lexicon.items()}
-    arcs = sum(tokens.get(word, 1) for word in g.arcs_A3[:, 2].tolist())
-    needed = HLG_ARCS_PER_LG_ARC * arcs * BYTES_PER_ARC
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    log.info("LG will have about %d arcs, HLG %d; composing them takes about %.0f MB", arcs, HLG_ARCS_PER_LG_ARC * arcs, needed / 2**20)
-    if needed > free:
-        log.warning("that is more than the %.0f MB of free memory: prune the n-gram (a lower ngram.order), or set lang.topology=modified",
-                    free / 2**20)
+def forecast(lang: Lang, g: Fst, config: LangConfig) -> int:
+    """About how many arcs HLG will have: counted, short of minimisation, up to LG, and ``HLG_ARCS_PER_LG_ARC`` from there.
+
+    LG has, for each state of G, the tree of its words' tokens, and the first tokens of all states it backs off to.
+    Raises ValueError with the fix where composing would take more memory than ``config.memory_limit`` or what is available.
+    """
+    node_N, first_N, word_N = _tree(lang)
+    source, destination, label = g.arcs_A3.numpy().T.astype(np.int64)
+    begin_W = np.searchsorted(word_N, np.arange(len(lang.words) + 1))
+    word = (label > 0) & (label <= len(lang.vocabulary))
+    row, place = expand((begin_W[1:] - begin_W[:-1])[label[word]])
+    entry = begin_W[label[word]][row] + place
+    states, nodes = source[word][row], node_N[entry]
+    tree_S, first_S = (
+        np.bincount(np.unique(states[chosen] * (len(node_N) + 1) + nodes[chosen]) // (len(node_N) + 1), minlength=g.num_states)
+        for chosen in (np.ones(len(entry), dtype=bool), first_N[entry])
+    )
+    back = np.flatnonzero(label == lang.word_ids[WORD_DISAMBIG])
+    below_S = np.full(g.num_states, -1)
+    below_S[source[back]] = destination[back]
+    lg_arcs, reached = int(tree_S.sum()), below_S[source[back]]
+    while len(reached):
+        lg_arcs += int(first_S[reached].sum())
+        reached = below_S[reached]
+        reached = reached[reached >= 0]
+    arcs = round(lg_arcs * HLG_ARCS_PER_LG_ARC)
+    needed = arcs * BYTES_PER_ARC / 2**30
+    limit = config.memory_limit or available_memory() / 2**30
+    log.info("LG will have about %d arcs, HLG %d; composing them takes about %.2f GiB", lg_arcs, arcs, needed)
+    if needed > limit:
+        raise ValueError(
+            f"composing HLG would take about {needed:.1f} GiB of memory, and {limit:.1f} may be used: take fewer n-grams (a lower ngram.order), "
+            + ("set lang.topology=modified, " if config.topology == "standard" else "") + "or raise lang.memory_limit if you know better"
+        )
+    return arcs
 
 
-def compose_lg(lexicon: Fst, g: Fst, vocab_size: int, num_words: int) -> Fst:
-    """LG: tokens in, words out, no epsilons, arcs sorted by label.
+def _tree(lang: Lang) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tokens of all words as a tree, by word: (number of each node on the word's paths, whether it is a first token, the word's id)."""
+    number: dict[tuple[int, int], int] = {}
+    rows: list[tuple[int, bool, int]] = []
+    for word, variants in lang.lexicon.items():
+        for tokens in variants:
+            node = 0
+            for place, token in enumerate(tokens):
+                node = number.setdefault((node, token), len(number) + 1)
+                rows.append((node, place == 0, lang.word_ids[word]))
+    node_N, first_N, word_N = np.array(rows, dtype=np.int64).T
+    order = np.argsort(word_N, kind="stable")
+    return node_N[order], first_N[order].astype(bool), word_N[order]
+
+
+def available_memory() -> int:
+    """Bytes that programs may take without swapping."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
+
+
+def compose_lg(lexicon: Fst, g: Fst, vocab_size: int, num_words: int, engine: Engine = "auto") -> Fst:
+    """LG: tokens in, words out, no epsilons, arcs sorted by label. The engines' graphs differ in states, never in the best paths.
 
     lexicon: L with disambiguation symbols, whose token ids are ``vocab_size`` and up; word ids ``num_words`` and up are disambiguation.
     """
-    k2 = fsa.k2("composing LG")
+    lg = ENGINES[engine_for(engine)](lexicon, g)
+    if lg.num_arcs == 0:
+        raise ValueError("LG is empty: no sentence of the n-gram can be spelled by the lexicon")
+    return remove_epsilon(without_symbols(lg, vocab_size, num_words))
+
+
+def _compose_lg_k2(lexicon: Fst, g: Fst) -> Fst:
+    """L composed with G and determinised."""
+    k2 = fsa.k2("composing LG by engine k2")
     grammar_fsa = k2.arc_sort(g.to_k2())
     del grammar_fsa.aux_labels
     lg = k2.connect(k2.compose(k2.arc_sort(lexicon.to_k2()), grammar_fsa))
-    if lg.num_arcs == 0:
-        raise ValueError("LG is empty: no sentence of the n-gram can be spelled by the lexicon")
-    lg = k2.connect(k2.determinize(lg, k2.DeterminizeWeightPushingType.kLogWeightPushing))
-    marked = Fst.from_k2(lg)
-    marked.arcs_A3[:, 2].masked_fill_(marked.arcs_A3[:, 2] >= vocab_size, 0)
-    marked.outputs.masked_fill_(marked.outputs >= num_words, 0)
-    lg = k2.connect(k2.remove_epsilon(marked.to_k2()))
-    return Fst.from_k2(k2.arc_sort(lg))
+    return Fst.from_k2(k2.connect(k2.determinize(lg, k2.DeterminizeWeightPushingType.kLogWeightPushing)))
 
 
-def compose_hlg(lg: Fst, vocab_size: int, modified: bool) -> Fst:
-    """HLG: CTC frame labels in (0 is blank), words out. Graves et al., "Connectionist temporal classification", 2006.
+ENGINES = {"k2": _compose_lg_k2, "openfst": openfst.compose_lg}
 
-    modified: the smaller topology that accepts equal tokens in a row without a blank between them.
-    """
-    k2 = fsa.k2("composing HLG")
-    topology = k2.ctc_topo(vocab_size - 1, modified=modified)
-    return Fst.from_k2(k2.arc_sort(k2.connect(k2.compose(topology, lg.to_k2(), inner_labels="tokens"))))
+
+def engine_for(engine: Engine) -> Literal["k2", "openfst"]:
+    """What ``auto`` stands for here: k2 where it is installed."""
+    if engine == "auto":
+        return "k2" if fsa.available() else "openfst"
+    return engine
 
 
 def check_lg(lg: Fst, lang: Lang, lm: NgramLm, texts: Sequence[str]) -> int:
@@ -130,28 +179,23 @@ def check_hlg(hlg: Fst, lang: Lang, texts: Sequence[str]) -> None:
 
 def check_connected(graph: Fst) -> None:
     """Every state is reached from the start and reaches the end."""
-    source, destination = graph.arcs_A3[:, 0].numpy(), graph.arcs_A3[:, 1].numpy()
-    for begin, tail, head in ((0, source, destination), (graph.num_states - 1, destination, source)):
-        reached = np.zeros(graph.num_states, dtype=bool)
-        reached[begin] = True
-        before = 0
-        while (now := int(reached.sum())) > before:
-            before = now
-            reached[head[reached[tail]]] = True
-        if not reached.all():
-            raise ValueError(f"the graph is not connected: {int((~reached).sum())} of its {graph.num_states} states lie on no path")
+    if useless := int(unconnected(graph).sum()):
+        raise ValueError(f"the graph is not connected: {useless} of its {graph.num_states} states lie on no path")
 
 
-def compile_graphs(lang: Lang, lm: NgramLm, topology: Topology, texts: Sequence[str]) -> None:
-    """Writes LG.pt and HLG.pt into the language directory, each only after it passed its check with ``texts``."""
+def compile_graphs(lang: Lang, lm: NgramLm, config: LangConfig, texts: Sequence[str]) -> None:
+    """Writes LG.pt and HLG.pt into the language directory, each only after it passed its check with ``texts``.
+
+    Raises ValueError, before composing anything, where the forecast exceeds the memory.
+    """
     vocab_size, num_words = len(lang.tokens), len(lang.vocabulary) + 1
     g = grammar(lm, lang.word_ids)
     log.info("L: %s; G: %s", lang.fst("L_disambig"), g)
-    forecast(lang, g)
-    lg = compose_lg(lang.fst("L_disambig"), g, vocab_size, num_words)
+    forecast(lang, g, config)
+    lg = compose_lg(lang.fst("L_disambig"), g, vocab_size, num_words, config.engine)
     looked_up = check_lg(lg, lang, lm, texts)
     log.info("LG: %s; %d of %d texts looked up, all accepted with the n-gram's score", lg, looked_up, len(texts))
     lg.save(lang.directory / "LG.pt")
-    hlg = compose_hlg(lg, vocab_size, modified=topology == "modified")
+    hlg = compose_ctc(lg, modified=config.topology == "modified")
     check_hlg(hlg, lang, texts)
     hlg.save(lang.directory / "HLG.pt")

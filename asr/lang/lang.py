@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from asr.config import Config
 from asr.files import atomic_write
 from asr.lang.fst import Fst
@@ -18,6 +20,7 @@ from asr.tokens.tokenizer import read_symbols
 log = logging.getLogger(__name__)
 
 Topology = Literal["standard", "modified"]
+Engine = Literal["auto", "k2", "openfst"]
 
 RESERVED = (EPSILON, WORD_DISAMBIG, "<s>", "</s>")
 
@@ -27,11 +30,15 @@ class LangConfig(Config):
         Without one, the tokenizer spells the words of the training transcripts and of the texts for the n-gram.
     oov: what a word of these texts without a spelling means: an error that names it, or that it is left out (and the n-gram's <unk>).
     topology: of CTC in HLG: "standard", or "modified" (a repeated token needs no blank between, which makes much smaller graphs).
+    engine: what composes and determinises the graphs; "auto" is k2 where it is installed, else OpenFst.
+    memory_limit: GiB that composing them may take; by default what is available then.
     """
 
     lexicon: str | None = None
     oov: Literal["error", "skip"] = "error"
     topology: Topology = "standard"
+    engine: Engine = "auto"
+    memory_limit: float | None = Field(default=None, gt=0)
 
 
 class Lang:

@@ -18,7 +18,8 @@ from asr.data import write_cuts
 from asr.decode.tuning import read_tuned, word_errors
 from asr.experiment import ExperimentConfig, build_model
 from asr.lang import make_lexicon, write_lang
-from asr.lang.graphs import compose_hlg, compose_lg, grammar
+from asr.lang.graphs import compose_lg, grammar
+from asr.lang.operations import compose_ctc
 from asr.lm import estimate, write_arpa
 from asr.score import calibration
 from asr.tokens import load_tokenizer, train_tokenizer
@@ -75,7 +76,7 @@ def trained(tmp_path_factory) -> Path:
         g = grammar(estimate([text.split() for text in TEXTS], 2), lang.word_ids)
         lg = compose_lg(lang.fst("L_disambig"), g, tokenizer.vocab_size, len(lang.words) - 1)
         lg.save(lang_dir / "LG.pt")
-        compose_hlg(lg, tokenizer.vocab_size, modified=False).save(lang_dir / "HLG.pt")
+        compose_ctc(lg, modified=False).save(lang_dir / "HLG.pt")
     save_random_model(root / "exp", config, tokenizer)
     shutil.copy(root / "config.yaml", root / "exp" / "config.yaml")
     return root

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from asr import fsa
 from asr.cli.program import program
 from asr.lang import Lang
 from asr.lm import read_arpa
@@ -59,10 +58,7 @@ def test_stages(tokens: str, name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "words: perplexity" in output and "tokens: perplexity" in output and "2 sentences, 5 words, 0 of them unknown" in output
     assert set(read_arpa(lang.directory / "word.arpa").words) == {"<unk>", "<s>", "</s>", "NO", "SO", "YES"}
     assert set(lang.tokens[1:]) < set(read_arpa(lang.directory / "token.arpa").words)
-    if fsa.available():
-        assert lang.fst("LG").num_arcs and lang.fst("HLG").num_arcs
-    else:
-        assert "k2 is not installed: LG and HLG are skipped" in output and not (lang.directory / "LG.pt").exists()
+    assert lang.fst("LG").num_arcs and lang.fst("HLG").num_arcs
 
     before = {path: path.stat().st_mtime_ns for path in lang.directory.iterdir()}
     for stage in names:
@@ -96,6 +92,5 @@ def test_errors_are_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.Ca
     assert recipe.stage("train_ngram", "--text", text, "--set", "lang.oov=skip") == 0
     recipe.write("train", ["", " "])
     fails("train_tokens", "no text")
-    if fsa.available():
-        (recipe.data / "lang_char" / "word.arpa").write_text("garbage")
-        fails("compile_graph", "word.arpa:1: no '\\data\\' line")
+    (recipe.data / "lang_char" / "word.arpa").write_text("garbage")
+    fails("compile_graph", "word.arpa:1: no '\\data\\' line")
