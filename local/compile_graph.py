@@ -2,7 +2,8 @@
 
     python local/compile_graph.py --config conf/base.yaml
 
-Reads L_disambig.pt and word.arpa in data/lang_<tokens>, writes LG.pt and HLG.pt beside them. Where neither k2 nor OpenFst (pip install pynini) is installed, it says so and does nothing.
+Reads L_disambig.pt and word.arpa in data/lang_<tokens>, writes LG.pt and HLG.pt beside them. Where neither k2 nor OpenFst
+(pip install pynini) is installed, it says so and does nothing.
 """
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
         some = random.Random(config.seed).sample(texts, min(args.check, len(texts)))
         graphs.compile_graphs(lang, read_arpa(arpa), config.lang, some)
 
-    key = fingerprint(layout.lang / "L_disambig.pt", layout.lang / "words.txt", layout.lang / "tokens.txt", arpa, config.lang.topology, config.lang.engine)
+    made_of = [layout.lang / "L_disambig.pt", layout.lang / "words.txt", layout.lang / "tokens.txt", arpa]
+    key = fingerprint(*made_of, config.lang.topology, config.lang.engine)
     run_once("graphs", [layout.lang / "LG.pt", layout.lang / "HLG.pt"], key, build)
     for name in ("LG", "HLG"):
         logging.info("%s: %s", name, lang.fst(name))

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from asr import fsa
-from asr.decode.paths import GRAPH_SCORE, Path, best_paths, decoding_graph, keep_graph_scores
+from asr.decode.graph import GRAPH_ARC, DecodingGraph, load_graph
+from asr.decode.lattice import Lattices, Path
 from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, need_lang, posteriors
 from asr.decode.stepping import StatelessTables
 from asr.decode.words import word_starts
+from asr.lang import Fst
+from asr.lang.fst import FINAL
 from asr.models.predictors import NOTHING, StatelessPredictor
 from asr.types import BLANK, EncoderOut, Hypothesis
 
@@ -27,7 +31,7 @@ class FastBeam:
     class Config(TransducerSearchConfig):
         """graph: "trivial" (any tokens) or a graph of the language directory such as "LG", whose scores are multiplied by
         graph_scale. beam: log-probability below the best state of a frame at which states are dropped.
-        max_contexts, max_states: limits per frame and utterance.
+        max_contexts, max_states: limits per frame and utterance. n_best: how many results of different words, over a graph that has some.
         published_form: the search as icefall's recipes run it, to reproduce their results: contexts of first tokens padded with
         blanks, where training pads with nothing, and neither the last frame nor the graph's final scores counted."""
 
@@ -37,6 +41,7 @@ class FastBeam:
         beam: float = Field(default=20.0, gt=0)
         max_contexts: int = Field(default=8, ge=1)
         max_states: int = Field(default=64, ge=1)
+        n_best: int = Field(default=1, ge=1)
         published_form: bool = False
 
         def lang_files(self) -> tuple[str, ...]:
@@ -55,33 +60,34 @@ class FastBeam:
         self.predictor = StatelessTables(model.predictor)
         self.tokenizer = tokenizer
         self.words: list[str] | None = None
-        device = next(model.parameters()).device
         if config.graph == "trivial":
-            self.graph = keep_graph_scores(self.k2.trivial_graph(model.vocab_size - 1).to(device))
+            loops = [(0, 0, token, 0) for token in range(BLANK + 1, model.vocab_size)]
+            self.graph = DecodingGraph(Fst.from_arcs([*loops, (0, 1, FINAL, FINAL)], torch.zeros(len(loops) + 1)))
         else:
             self.words = need_lang(lang, config.graph).words
-            self.graph = decoding_graph(self.k2, lang, config.graph, config.graph_scale, device)
+            self.graph = load_graph(lang, config.graph, config.graph_scale)
+        self.k2_graph = self.graph.to_k2(self.k2, next(model.parameters()).device)
 
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
         """The best path of each utterance. One whose paths all end outside a final state (or were pruned away) is searched
         again with a beam ``RETRY`` times wider and may then end anywhere; failing that, the result is NOT_FOUND."""
-        paths = self._paths(encoder_out, wider=1)
-        missing = [b for b, path in enumerate(paths) if path is None]
+        found = self._paths(encoder_out, wider=1)
+        missing = [b for b, paths in enumerate(found) if not paths]
         if missing:
             rows = torch.tensor(missing, device=encoder_out.lens_B.device)
             again = EncoderOut(encoder_out.frames_BSD[rows], encoder_out.lens_B[rows])
-            for b, path in zip(missing, self._paths(again, wider=RETRY)):
-                paths[b] = path
-        tokens, frames = _tokens([() if path is None else path.labels for path in paths])
-        confidences = posteriors(self.model, encoder_out, tokens, frames)
-        return [
-            [NOT_FOUND if path is None else self._hypothesis(path, y, f, c)]
-            for path, y, f, c in zip(paths, tokens, frames, confidences)
-        ]
+            for b, paths in zip(missing, self._paths(again, wider=RETRY)):
+                found[b] = paths
+        places = [b for b, paths in enumerate(found) for _ in paths]
+        rows = torch.tensor(places, device=encoder_out.lens_B.device, dtype=torch.int64)
+        tokens, frames = _tokens([path.labels for paths in found for path in paths])
+        repeated = EncoderOut(encoder_out.frames_BSD[rows], encoder_out.lens_B[rows])
+        confidences = iter(zip(tokens, frames, posteriors(self.model, repeated, tokens, frames)))
+        return [[self._hypothesis(path, *next(confidences)) for path in paths] or [NOT_FOUND] for paths in found]
 
     def _hypothesis(self, path: Path, tokens: list[int], frames: list[int], confidences: list[float]) -> Hypothesis:
-        scores = {"model": path.score - path.graph_score}
+        scores = {"model": path.model_score}
         words = word_frames = None
         if self.words is not None:
             scores["graph"] = path.graph_score
@@ -89,13 +95,13 @@ class FastBeam:
             word_frames = word_starts(self.tokenizer, tokens, frames, path.word_frames)
         return Hypothesis(tuple(tokens), path.score, scores, tuple(frames), tuple(confidences), words, word_frames)
 
-    def _paths(self, encoder_out: EncoderOut, wider: int) -> list[Path | None]:
+    def _paths(self, encoder_out: EncoderOut, wider: int) -> list[list[Path]]:
         k2, joiner = self.k2, self.model.joiner
         config = k2.RnntDecodingConfig(
             vocab_size=self.model.vocab_size, decoder_history_len=self.model.predictor.context_size, beam=self.config.beam * wider,
             max_contexts=self.config.max_contexts * wider, max_states=self.config.max_states * wider,
         )
-        streams = k2.RnntDecodingStreams([k2.RnntDecodingStream(self.graph) for _ in encoder_out.lens_B], config)
+        streams = k2.RnntDecodingStreams([k2.RnntDecodingStream(self.k2_graph) for _ in encoder_out.lens_B], config)
         encoder_BSJ = joiner.project_encoder(encoder_out.frames_BSD)
         for s in range(int(encoder_out.lens_B.max())):
             shape, contexts_NC = streams.get_contexts()
@@ -110,8 +116,12 @@ class FastBeam:
         streams.terminate_and_flush_to_streams()
         lattice = streams.format_output(lens_B.tolist(), allow_partial=wider > 1)
         if not self.config.published_form:  # and leaves out the graph's final scores
-            lattice.scores = lattice.scores + getattr(lattice, GRAPH_SCORE) * (lattice.labels == -1)
-        return best_paths(k2, lattice)
+            arcs = getattr(lattice, GRAPH_ARC).cpu().numpy()
+            added = np.where((arcs >= 0) & (self.graph.label_A[arcs] == FINAL), self.graph.score_A[arcs], 0.0)
+            lattice.scores = lattice.scores + torch.from_numpy(added).to(lattice.scores)
+        if self.config.n_best == 1:
+            lattice = k2.shortest_path(lattice, use_double_scores=True)
+        return Lattices.from_k2(lattice, self.graph).n_best(self.config.n_best)
 
     def _predict(self, contexts_NC: Tensor) -> Tensor:
         """Predictor outputs (N, D) of k2's contexts, which are padded with blanks where training pads with NOTHING and one blank."""

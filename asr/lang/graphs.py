@@ -89,8 +89,8 @@ def forecast(lang: Lang, g: Fst, config: LangConfig) -> int:
     log.info("LG will have about %d arcs, HLG %d; composing them takes about %.2f GiB", lg_arcs, arcs, needed)
     if needed > limit:
         raise ValueError(
-            f"composing HLG would take about {needed:.1f} GiB of memory, and {limit:.1f} may be used: take fewer n-grams (a lower ngram.order), "
-            + ("set lang.topology=modified, " if config.topology == "standard" else "") + "or raise lang.memory_limit if you know better"
+            f"composing HLG would take about {needed:.1f} GiB of memory, and {limit:.1f} may be used: take fewer n-grams "
+            "(a lower ngram.order), or raise lang.memory_limit if there is more"
         )
     return arcs
 

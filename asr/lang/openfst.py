@@ -96,5 +96,5 @@ def _pywrapfst() -> ModuleType:
     try:
         import pywrapfst
     except ImportError as error:
-        raise ValueError(f"composing graphs by OpenFst needs pywrapfst, which cannot be imported here ({error}): pip install pynini") from None
+        raise ValueError(f"composing graphs by OpenFst needs pywrapfst, which cannot be imported ({error}): pip install pynini") from None
     return pywrapfst  # type: ignore[no-any-return]

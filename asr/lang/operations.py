@@ -145,8 +145,8 @@ def select_arcs(graph: Fst, arcs: np.ndarray, rows_A3: np.ndarray) -> Fst:
         row, place = expand(counts)
         outputs = graph.outputs.numpy()[splits[arcs[row]] + place]
         new_splits = np.concatenate([[0], np.cumsum(counts)])
-    tensors = (torch.from_numpy(rows_A3).int(), torch.from_numpy(scores), torch.from_numpy(outputs).int(), torch.from_numpy(new_splits).int())
-    return Fst(*tensors)
+    splits_A1, outputs_W = torch.from_numpy(new_splits).int(), torch.from_numpy(outputs).int()
+    return Fst(torch.from_numpy(rows_A3).int(), torch.from_numpy(scores), outputs_W, splits_A1)
 
 
 def unconnected(graph: Fst) -> np.ndarray:

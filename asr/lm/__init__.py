@@ -4,5 +4,6 @@ from asr.lm.kneser_ney import NgramConfig, estimate
 from asr.lm.ngram import NgramLm, Perplexity
 from asr.lm.text import read_sentences
 from asr.lm.token_ngram import TokenNgram
+from asr.lm.word_ngram import WordNgram
 
-__all__ = ["NgramConfig", "NgramLm", "Perplexity", "TokenNgram", "estimate", "read_arpa", "read_sentences", "write_arpa"]
+__all__ = ["NgramConfig", "NgramLm", "Perplexity", "TokenNgram", "WordNgram", "estimate", "read_arpa", "read_sentences", "write_arpa"]

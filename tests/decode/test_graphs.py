@@ -1,4 +1,4 @@
-"""Searches over graphs by k2: batched against one by one, and against exhaustive search."""
+"""Searches over graphs by all engines: batched against one by one, and against exhaustive search."""
 from __future__ import annotations
 
 import itertools
@@ -8,16 +8,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from asr import hypotheses
+from asr import fsa, hypotheses
 from asr.decode.ctc_graph import CtcGraph
 from asr.decode.driver import LOWEST_SCORE, Driver, Recogniser, Reference, Split
 from asr.decode.fast_beam import FastBeam
 from asr.lang.fst import Fst
+from asr.lang.operations import compose_ctc
 from asr.tokens import Tokenizer
 from asr.types import Batch, EncoderOut
 from tests.decode.models import DIM, log_probs, one_by_one, random_encoder_out, random_model
 
-k2 = pytest.importorskip("k2", reason="k2 is not installed: this is the modern stack without it")
+WITHOUT_K2 = "k2 is not installed: this is the modern stack without it"
+needs_k2 = pytest.mark.skipif(not fsa.available(), reason=WITHOUT_K2)
+ENGINES = [pytest.param("k2", marks=needs_k2), "numpy"]
 
 LEXICON = {1: (1, 2), 2: (1, 3), 3: (4,), 4: (5, 6, 2)}
 WORDS = ["<eps>", "one", "two", "three", "four", "#0"]
@@ -56,9 +59,7 @@ class Lang:
         scores.append(math.log(0.5))
         lg = Fst.from_arcs([(s - (s > 1), d - (d > 1), t, w) for s, d, t, w in arcs], scores)
         lg.save(directory / "LG.pt")
-        lg_k2 = k2.arc_sort(lg.to_k2())
-        hlg = k2.arc_sort(k2.connect(k2.compose(k2.ctc_topo(6), lg_k2, inner_labels="tokens")))
-        Fst.from_k2(hlg).save(directory / "HLG.pt")
+        compose_ctc(lg, modified=False).save(directory / "HLG.pt")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,7 @@ def best_alignment(model, frames_SD, tokens) -> float:
     return scores.get(len(tokens), -math.inf)
 
 
+@needs_k2
 @torch.no_grad()
 def test_fast_beam_over_lg_equals_exhaustive_search(lang):
     model = random_model(7, sharpness=3.0)
@@ -127,10 +129,11 @@ def best_ctc(log_probs_SV, tokens) -> float:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("acoustic_scale", [1.0, 2.5])
-def test_ctc_graph_equals_exhaustive_search(lang, acoustic_scale):
+def test_ctc_graph_equals_exhaustive_search(lang, acoustic_scale, engine):
     model = random_model(8, sharpness=4.0)
-    config = CtcGraph.Config(acoustic_scale=acoustic_scale, search_beam=200, output_beam=200)
+    config = CtcGraph.Config(acoustic_scale=acoustic_scale, search_beam=200, output_beam=200, engine=engine)
     search = CtcGraph(config, model, WordTokens(), lang)
     encoder_out = random_encoder_out(5, lens=(5, 6, 4, 6))
     values_BSV = model.ctc_log_probs(encoder_out)
@@ -146,9 +149,10 @@ def test_ctc_graph_equals_exhaustive_search(lang, acoustic_scale):
 
 @torch.no_grad()
 @pytest.mark.parametrize("make", [
-    lambda model, lang: FastBeam(FastBeam.Config(), model, WordTokens()),
-    lambda model, lang: FastBeam(FastBeam.Config(graph="LG"), model, WordTokens(), lang),
-    lambda model, lang: CtcGraph(CtcGraph.Config(), model, WordTokens(), lang),
+    pytest.param(lambda model, lang: FastBeam(FastBeam.Config(), model, WordTokens()), marks=needs_k2),
+    pytest.param(lambda model, lang: FastBeam(FastBeam.Config(graph="LG"), model, WordTokens(), lang), marks=needs_k2),
+    pytest.param(lambda model, lang: CtcGraph(CtcGraph.Config(engine="k2"), model, WordTokens(), lang), marks=needs_k2),
+    lambda model, lang: CtcGraph(CtcGraph.Config(engine="numpy"), model, WordTokens(), lang),
 ])
 def test_batched_equals_one_by_one(lang, make):
     search = make(random_model(9), lang)
@@ -160,7 +164,8 @@ def test_batched_equals_one_by_one(lang, make):
 
 
 @torch.no_grad()
-def test_what_the_beam_prunes_away_is_searched_again_with_a_wider_one(lang):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_the_beam_prunes_away_is_searched_again_with_a_wider_one(lang, engine):
     """The last frames contradict the first, so that a beam this narrow loses every path that can end."""
     model = random_model(10)
     with torch.no_grad():
@@ -171,12 +176,12 @@ def test_what_the_beam_prunes_away_is_searched_again_with_a_wider_one(lang):
     frames_SD[0, 5] = 1.0
     frames_SD[1, 1] = 1.0
     encoder_out = EncoderOut(torch.stack([frames_SD, frames_SD]), torch.tensor([2, 2]))
-    narrow = CtcGraph.Config(search_beam=6, output_beam=6, min_active_states=0)
-    wide = CtcGraph.Config(search_beam=100, output_beam=100)
+    narrow = CtcGraph.Config(search_beam=6, output_beam=6, min_active_states=0, engine=engine)
+    wide = CtcGraph.Config(search_beam=100, output_beam=100, engine=engine)
     found = CtcGraph(narrow, model, WordTokens(), lang).decode(encoder_out)
     expected = CtcGraph(wide, model, WordTokens(), lang).decode(encoder_out)
     assert [r[0].words for r in found] == [r[0].words for r in expected]
-    for (h,) in CtcGraph(HOPELESS, model, WordTokens(), lang).decode(encoder_out):
+    for (h,) in CtcGraph(HOPELESS.model_copy(update={"engine": engine}), model, WordTokens(), lang).decode(encoder_out):
         assert h.score == -math.inf and h.words == () and h.tokens == ()
 
 

@@ -307,7 +307,7 @@ def test_openfst_round_trip() -> None:
 
 def test_what_does_not_fit_into_memory_is_refused_with_the_fix(tmp_path: Path) -> None:
     lang, lm = tiny(tmp_path)
-    with pytest.raises(ValueError, match="would take about .* GiB of memory.*lower ngram.order.*lang.topology=modified"):
+    with pytest.raises(ValueError, match="would take about .* GiB of memory.*lower ngram.order"):
         graphs.compile_graphs(lang, lm, LangConfig(memory_limit=1e-9), TEXTS)
     assert not (tmp_path / "LG.pt").exists()
 
