@@ -295,8 +295,8 @@ PARTS = (
     Part("tqdm", module("tqdm"), "progress bars", _ENV, required=True),
     Part("tensorboard", _tensorboard, "TensorBoard logs of training", _ENV),
     Part("matplotlib", module("matplotlib"), "plots", _ENV),
-    Part("k2", _k2, "HLG and LG graphs, and the searches over them; fast beam search", _K2_ENV),
-    Part("OpenFst", _openfst, "graph operations outside k2", f"{_PIP} pynini"),
+    Part("k2", _k2, "fast beam search; building and searching graphs", _K2_ENV),
+    Part("OpenFst", _openfst, "building graphs (LG, HLG) without k2", f"{_PIP} pynini"),
     Part("kaldifst", module("kaldifst"), "graph operations outside k2", f"{_PIP} kaldifst"),
     Part("kaldi-decoder", module("kaldi_decoder"), "graph search outside k2", f"{_PIP} kaldi-decoder"),
     Part("kaldilm", module("kaldilm"), "turning ARPA files into graphs", f"{_PIP} kaldilm"),
@@ -317,7 +317,8 @@ def engines(findings: Sequence[Finding]) -> dict[str, str]:
     return {
         "features": "kaldifeat" if "kaldifeat" in ok else "lhotse",
         "losses": "PyTorch",
-        "graph search": "k2" if "k2" in ok else "none; greedy and beam search work",
+        "graph building": "k2" if "k2" in ok else "OpenFst" if "OpenFst" in ok else "none; pynini brings OpenFst",
+        "graph search": "k2" if "k2" in ok else "NumPy; fast beam search needs k2",
     }
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "align": "when each word and token of given transcripts is spoken: CTM, TextGrid, JSON",
     "transcribe": "recognise audio files",
     "info": "what an experiment is and how its training went",
+    "graph": "what a decoding graph is, with a picture of small ones",
     "outliers": "training utterances with the highest loss per token: bad transcripts",
     "import-checkpoint": "turn a published Zipformer checkpoint into an experiment",
 }

@@ -110,8 +110,8 @@ def test_engines_follow_what_works() -> None:
         return Finding(name, state, "", "", "", False)
 
     assert environment.engines([finding("k2", "ok"), finding("kaldifeat", "ok")]) == {
-        "features": "kaldifeat", "losses": "PyTorch", "graph search": "k2",
+        "features": "kaldifeat", "losses": "PyTorch", "graph building": "k2", "graph search": "k2",
     }
-    without = environment.engines([finding("k2", "broken"), finding("kaldifeat", "missing")])
-    assert without["features"] == "lhotse"
-    assert without["graph search"].startswith("none")
+    without = environment.engines([finding("k2", "broken"), finding("kaldifeat", "missing"), finding("OpenFst", "ok")])
+    assert without["features"] == "lhotse" and without["graph building"] == "OpenFst"
+    assert without["graph search"].startswith("NumPy") and environment.engines([])["graph building"].startswith("none")

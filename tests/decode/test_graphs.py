@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from asr import fsa, hypotheses
 from asr.decode.ctc_graph import CtcGraph
 from asr.decode.driver import LOWEST_SCORE, Driver, Recogniser, Reference, Split
 from asr.decode.fast_beam import FastBeam
+from asr.lang import openfst
 from asr.lang.fst import Fst
 from asr.lang.operations import compose_ctc
 from asr.tokens import Tokenizer
@@ -210,3 +212,25 @@ def test_utterances_without_a_path_are_reported_by_id_and_written_empty(lang, tm
     assert "no path for 1 utterances, left empty: bad" in caplog.text
     written = {u.id: u for u in hypotheses.read(tmp_path / "hlg.jsonl").utterances}
     assert written["bad"].hyp == "" and written["bad"].score == LOWEST_SCORE and written["good"].hyp == "three"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("engine", ENGINES)
+def test_kaldi_decoder_finds_the_same_words(lang, tmp_path, engine):
+    """Its labels count from 1, since its graphs have epsilons."""
+    kaldifst = pytest.importorskip("kaldifst", reason="kaldifst is not installed")
+    kaldi_decoder = pytest.importorskip("kaldi_decoder", reason="kaldi-decoder is not installed")
+    pywrapfst = pytest.importorskip("pywrapfst", reason="pynini is not installed")
+    hlg = Fst.load(lang.directory / "HLG.pt")
+    arcs_A3 = hlg.arcs_A3.clone()
+    arcs_A3[:, 2] += arcs_A3[:, 2] >= 0
+    openfst.to_openfst(pywrapfst, replace(hlg, arcs_A3=arcs_A3)).write(str(tmp_path / "HLG.fst"))
+    graph = kaldifst.StdVectorFst.read(str(tmp_path / "HLG.fst"))
+    model, encoder_out = random_model(11), random_encoder_out(3, lens=(30, 12, 21, 4))
+    search = CtcGraph(CtcGraph.Config(engine=engine, search_beam=50, output_beam=50), model, WordTokens(), lang)
+    for result, values_SV, n in zip(search.decode(encoder_out), model.ctc_log_probs(encoder_out), encoder_out.lens_B.tolist()):
+        decoder = kaldi_decoder.FasterDecoder(graph, kaldi_decoder.FasterDecoderOptions(beam=50.0, max_active=10000))
+        decoder.decode(kaldi_decoder.DecodableCtc(values_SV[:n].numpy()))
+        _, best = decoder.get_best_path()
+        _, _, words, _ = kaldifst.get_linear_symbol_sequence(best)
+        assert result[0].words == tuple(WORDS[word] for word in words) and words
