@@ -49,6 +49,14 @@ class ExperimentConfig(Config):
             raise ValueError("losses: cr_ctc compares two copies of each utterance: set train.batches.copies: 2")
         return self
 
+    @model_validator(mode="after")
+    def _composes_on_the_fly_over_unigrams(self) -> "ExperimentConfig":
+        for name, search in self.decode.searches.items():
+            ngram = getattr(search, "ngram", None)
+            if ngram is not None and ngram.on_the_fly and self.lang.graph_order != 1:
+                raise ValueError(f"search '{name}' composes on the fly, which wants graphs of unigrams: set lang.graph_order=1")
+        return self
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         graphs.compile_graphs(lang, read_arpa(arpa), config.lang, some)
 
     made_of = [layout.lang / "L_disambig.pt", layout.lang / "words.txt", layout.lang / "tokens.txt", arpa]
-    key = fingerprint(*made_of, config.lang.topology, config.lang.engine)
+    key = fingerprint(*made_of, config.lang.topology, config.lang.engine, config.lang.graph_order)
     run_once("graphs", [layout.lang / "LG.pt", layout.lang / "HLG.pt"], key, build)
     for name in ("LG", "HLG"):
         logging.info("%s: %s", name, lang.fst(name))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from asr import fsa
@@ -16,7 +16,7 @@ from asr.decode.ctc_greedy import need_ctc_head
 from asr.decode.graph import load_graph
 from asr.decode.lattice import Lattices, Path, SecondPass
 from asr.decode.search import NOT_FOUND, SearchConfig, need_lang
-from asr.decode.token_passing import Beams, pass_tokens
+from asr.decode.token_passing import Beams, OnTheFly, pass_tokens
 from asr.decode.words import word_starts
 from asr.lm import WordNgram, read_arpa
 from asr.types import BLANK, EncoderOut, Hypothesis
@@ -26,10 +26,13 @@ RETRY = 4
 
 
 class NgramPass(BaseConfig):
-    """A second pass over the whole lattice: ``scale`` times the scores of an n-gram of the language directory replace the graph's."""
+    """``scale`` times the scores of an n-gram of the language directory in place of the graph's, in a second pass over the whole lattice.
+    on_the_fly: in the search, too, for graphs of unigrams (lang.graph_order=1) where those of more would be too large.
+    """
 
     arpa: str = "word.arpa"
     scale: float = Field(default=1.0, gt=0)
+    on_the_fly: bool = False
 
 
 class CtcGraph:
@@ -38,7 +41,7 @@ class CtcGraph:
         search_beam: log-probability below the best state of a frame at which states are dropped. output_beam: the same for
         arcs of the lattice. min_active_states, max_active_states: per frame, over the beam.
         n_best: how many results of different words. ngram: a second pass.
-        engine: "k2"; "numpy", which needs nothing; "auto" is k2 where it is installed. They find the same paths.
+        engine: "k2"; "numpy", which needs nothing; "auto" is k2 where it is installed and can. They find the same paths.
         """
 
         type: Literal["ctc_graph"] = "ctc_graph"
@@ -52,6 +55,12 @@ class CtcGraph:
         ngram: NgramPass | None = None
         engine: Literal["auto", "k2", "numpy"] = "auto"
 
+        @model_validator(mode="after")
+        def _on_the_fly_without_k2(self) -> "CtcGraph.Config":
+            if self.engine == "k2" and self.ngram and self.ngram.on_the_fly:
+                raise ValueError("k2 cannot compose on the fly: leave out engine, or set it to numpy")
+            return self
+
         def lang_files(self) -> tuple[str, ...]:
             return (f"{self.graph}.pt", "words.txt", *([self.ngram.arpa] if self.ngram else []))
 
@@ -63,9 +72,11 @@ class CtcGraph:
         self.words = need_lang(lang, config.graph).words
         self.graph = load_graph(lang, config.graph)
         self.second = SecondPass(load_ngram(lang, config.ngram.arpa), config.ngram.scale) if config.ngram else None
-        self.one_path = config.n_best == 1 and config.ngram is None
+        on_the_fly = config.ngram is not None and config.ngram.on_the_fly
+        self.on_the_fly = OnTheFly(self.graph, self.second.ngram, self.second.scale) if self.second and on_the_fly else None
+        self.one_path = config.n_best == 1 and (on_the_fly or config.ngram is None)
         self.k2: Any = None
-        if config.engine == "k2" or (config.engine == "auto" and fsa.available()):
+        if config.engine == "k2" or (config.engine == "auto" and not on_the_fly and fsa.available()):
             self.k2 = fsa.k2("CTC graph search by engine k2")
             self.k2_graph = self.graph.to_k2(self.k2, next(model.parameters()).device)
 
@@ -102,7 +113,7 @@ class CtcGraph:
             min_active=self.config.min_active_states, max_active=self.config.max_active_states * wider,
         )
         scores_BSV = (log_probs_BSV[rows] * self.config.acoustic_scale).double().cpu().numpy()
-        return pass_tokens(self.graph, scores_BSV, np.array([lens[b] for b in rows]), beams)
+        return pass_tokens(self.graph, scores_BSV, np.array([lens[b] for b in rows]), beams, self.on_the_fly)
 
     def _hypothesis(self, path: Path, log_probs_SV: Tensor) -> Hypothesis:
         """A token's frame is where its run of equal labels starts, its duration the length of the run, and its confidence the highest

@@ -90,7 +90,7 @@ def forecast(lang: Lang, g: Fst, config: LangConfig) -> int:
     if needed > limit:
         raise ValueError(
             f"composing HLG would take about {needed:.1f} GiB of memory, and {limit:.1f} may be used: take fewer n-grams "
-            "(a lower ngram.order), or raise lang.memory_limit if there is more"
+            "(a lower ngram.order); or set lang.graph_order=1, and ngram.on_the_fly in the ctc_graph searches, which compose as they go"
         )
     return arcs
 
@@ -189,6 +189,7 @@ def compile_graphs(lang: Lang, lm: NgramLm, config: LangConfig, texts: Sequence[
     Raises ValueError, before composing anything, where the forecast exceeds the memory.
     """
     vocab_size, num_words = len(lang.tokens), len(lang.vocabulary) + 1
+    lm = NgramLm(lm.words, lm.orders[: config.graph_order])
     g = grammar(lm, lang.word_ids)
     log.info("L: %s; G: %s", lang.fst("L_disambig"), g)
     forecast(lang, g, config)

@@ -31,6 +31,8 @@ class LangConfig(Config):
     oov: what a word of these texts without a spelling means: an error that names it, or that it is left out (and the n-gram's <unk>).
     topology: of CTC in HLG: "standard", or "modified" (a repeated token needs no blank between, which makes much smaller graphs).
     engine: what composes and determinises the graphs; "auto" is k2 where it is installed, else OpenFst.
+    graph_order: orders of the n-gram that go into the graphs, by default all; the others are for second passes, or, over unigrams,
+        for on-the-fly composition in the search (``ngram`` of ctc_graph).
     memory_limit: GiB that composing them may take; by default what is available then.
     """
 
@@ -38,6 +40,7 @@ class LangConfig(Config):
     oov: Literal["error", "skip"] = "error"
     topology: Topology = "standard"
     engine: Engine = "auto"
+    graph_order: int | None = Field(default=None, ge=1)
     memory_limit: float | None = Field(default=None, gt=0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 
 from asr.decode.graph import DecodingGraph
 from asr.decode.lattice import Lattices, SecondPass, oracle_errors
-from asr.decode.token_passing import Beams, pass_tokens
+from asr.decode.token_passing import Beams, OnTheFly, pass_tokens
+from asr.lang import LangConfig, graphs
 from asr.lang.fst import FINAL, Fst
 from asr.lang.operations import compose_ctc, connect
 from asr.lm import NgramLm, WordNgram, estimate
+from tests.lang.test_graphs import TEXTS, tiny
 
 WIDE = Beams(search=1e6, output=1e6, min_active=0, max_active=1_000_000)
 WORDS = ["<eps>", "a", "b", "c", "d"]
@@ -142,6 +145,28 @@ def test_a_second_pass_equals_rescoring_of_all_paths(n: int) -> None:
         by_words = {path.words: ngram for path, ngram in rescored}
         assert len({p.words for p in found}) == len(found)
         assert [p.ngram_score for p in found] == pytest.approx([by_words[p.words] for p in found])
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_on_the_fly_composition_equals_a_second_pass_over_everything(n: int, tmp_path: Path) -> None:
+    """With wide beams; with narrow ones, it finds what a second pass over unigrams' lattice has lost."""
+    lang, lm = tiny(tmp_path)
+    graphs.compile_graphs(lang, lm, LangConfig(graph_order=1, engine="openfst"), TEXTS)
+    graph, lens = DecodingGraph(lang.fst("HLG")), (9, 14, 12, 6)
+    second = SecondPass(WordNgram(lm, lang.words), 3.0)
+    on_the_fly = OnTheFly(graph, second.ngram, second.scale)
+    log_probs_BSV = sharp(5, lens, len(lang.tokens))
+    expected = pass_tokens(graph, log_probs_BSV, np.array(lens), WIDE).n_best(n, second)
+    output = 0.0 if n == 1 else 1e6
+    found = pass_tokens(graph, log_probs_BSV, np.array(lens), Beams(1e6, output, 0, 1_000_000), on_the_fly).n_best(n, second)
+    for one, other in zip(found, expected):
+        assert [p.score for p in one] == pytest.approx([p.score for p in other]) and len(one) == n
+        assert [p.words for p in one] == [p.words for p in other] or n > 1
+    unigrams = pass_tokens(graph, log_probs_BSV, np.array(lens), WIDE).n_best(n)
+    assert [p.words for paths in expected for p in paths] != [p.words for paths in unigrams for p in paths]
+    narrow = pass_tokens(graph, log_probs_BSV, np.array(lens), Beams(14.0, 0.0, 0, 1000), on_the_fly).n_best(1, second)
+    lost = pass_tokens(graph, log_probs_BSV, np.array(lens), Beams(14.0, 0.0, 0, 1000)).n_best(1, second)
+    assert sum(paths[0].score for paths in narrow if paths) >= sum(paths[0].score for paths in lost if paths)
 
 
 def test_oracle_errors_equal_the_best_of_all_paths() -> None:
