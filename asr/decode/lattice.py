@@ -1,10 +1,9 @@
-"""Lattices of graph searches, whatever engine made them: n-best lists, second passes by an n-gram, oracle errors.
+"""Lattices of graph searches, whatever engine made them: n-best lists, and second passes by an n-gram.
 
 N counts nodes, A arcs, E entries (partial paths that are kept), B utterances; an arc leads from a node of one frame to one of the next.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,40 +176,6 @@ def ngram_scores(graph: DecodingGraph, ngram: WordNgram, state_E: np.ndarray, ar
     ends = np.flatnonzero(graph.label_A[arc_E] == FINAL)
     score_E[ends] += ngram.final(state_E[ends])
     return state_E, score_E
-
-
-def oracle_errors(lattices: Lattices, references: Sequence[Sequence[int]]) -> list[int | None]:
-    """The fewest word errors that any path of each utterance's lattice makes against its reference (word ids); None without a path.
-
-    Levenshtein's recursion over nodes instead of positions, the words of the reference along the columns.
-    """
-    longest = max(map(len, references), default=0)
-    reference_BU = np.full((len(references), longest), -1)
-    for row, reference in zip(reference_BU, references):
-        row[: len(reference)] = reference
-    offsets = np.arange(longest + 1)
-    graph = lattices.graph
-    result: list[int | None] = [None] * lattices.batch
-    cost_NU = np.full((len(lattices.utterance_N), longest + 1), np.inf)
-    if len(lattices.begin_S1) > 1:
-        cost_NU[np.unique(lattices.source_A[lattices.frame(0)])] = offsets
-    for s in range(len(lattices.begin_S1) - 1):
-        frame = lattices.frame(s)
-        arc, target = lattices.arc_A[frame], lattices.target_A[frame]
-        cost_AU = cost_NU[lattices.source_A[frame]]
-        reference_AU = reference_BU[lattices.utterance_N[target]]
-        count = graph.splits[arc + 1] - graph.splits[arc]
-        for k in range(int(count.max(initial=0))):
-            rows = np.flatnonzero(count > k)
-            word = graph.words[graph.splits[arc[rows]] + k]
-            inserted = cost_AU[rows] + 1
-            inserted[:, 1:] = np.minimum(inserted[:, 1:], cost_AU[rows, :-1] + (reference_AU[rows] != word[:, None]))
-            cost_AU[rows] = np.minimum.accumulate(inserted - offsets, axis=1) + offsets  # deletions
-        np.minimum.at(cost_NU, target, cost_AU)
-        for node in np.unique(target[graph.label_A[arc] == FINAL]):
-            utterance = int(lattices.utterance_N[node])
-            result[utterance] = int(cost_NU[node, len(references[utterance])])
-    return result
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

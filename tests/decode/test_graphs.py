@@ -97,20 +97,23 @@ def best_alignment(model, frames_SD, tokens) -> float:
 
 @needs_k2
 @torch.no_grad()
-def test_fast_beam_over_lg_equals_exhaustive_search(lang):
+@pytest.mark.parametrize("n_best", [1, 3])
+def test_fast_beam_over_lg_equals_exhaustive_search(lang, n_best):
     model = random_model(7, sharpness=3.0)
-    search = FastBeam(FastBeam.Config(graph="LG", graph_scale=0.7, beam=100, max_contexts=100, max_states=1000), model, WordTokens(), lang)
+    config = FastBeam.Config(graph="LG", graph_scale=0.7, beam=100, max_contexts=100, max_states=1000, n_best=n_best)
+    search = FastBeam(config, model, WordTokens(), lang)
     encoder_out = random_encoder_out(5, lens=(5, 6, 4, 6))
     for result, alone in zip(search.decode(encoder_out), one_by_one(encoder_out)):
         frames_SD = alone.frames_BSD[0]
         scored = {w: best_alignment(model, frames_SD, t) + 0.7 * graph_score(w) for w, t in sentences(len(frames_SD))}
-        best = max(scored, key=scored.__getitem__)
-        (h,) = result
-        assert h.words == tuple(WORDS[word] for word in best)
-        assert h.score == pytest.approx(scored[best], abs=1e-3)
-        assert h.scores["graph"] == pytest.approx(0.7 * graph_score(best), abs=1e-3)
-        assert h.tokens == tuple(token for word in best for token in LEXICON[word])
-        assert h.word_frames == tuple(h.frames[first] for _, first, _ in WordTokens().word_spans(h.tokens))
+        ranked = sorted(scored, key=scored.__getitem__, reverse=True)[:n_best]
+        assert len(result) == n_best
+        for h, words in zip(result, ranked):
+            assert h.words == tuple(WORDS[word] for word in words)
+            assert h.score == pytest.approx(scored[words], abs=1e-3)
+            assert h.scores["graph"] == pytest.approx(0.7 * graph_score(words), abs=1e-3)
+            assert h.tokens == tuple(token for word in words for token in LEXICON[word])
+            assert h.word_frames == tuple(h.frames[first] for _, first, _ in WordTokens().word_spans(h.tokens))
 
 
 def best_ctc(log_probs_SV, tokens) -> float:

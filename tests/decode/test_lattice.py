@@ -1,7 +1,6 @@
 """Graph search and lattices on small random graphs: against enumeration of all paths, one by one, k2 and kaldi-decoder."""
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from asr.decode.graph import DecodingGraph
-from asr.decode.lattice import Lattices, SecondPass, oracle_errors
+from asr.decode.lattice import Lattices, SecondPass
 from asr.decode.token_passing import Beams, OnTheFly, pass_tokens
 from asr.lang import LangConfig, graphs
 from asr.lang.fst import FINAL, Fst
@@ -167,25 +166,6 @@ def test_on_the_fly_composition_equals_a_second_pass_over_everything(n: int, tmp
     narrow = pass_tokens(graph, log_probs_BSV, np.array(lens), Beams(14.0, 0.0, 0, 1000), on_the_fly).n_best(1, second)
     lost = pass_tokens(graph, log_probs_BSV, np.array(lens), Beams(14.0, 0.0, 0, 1000)).n_best(1, second)
     assert sum(paths[0].score for paths in narrow if paths) >= sum(paths[0].score for paths in lost if paths)
-
-
-def test_oracle_errors_equal_the_best_of_all_paths() -> None:
-    graph, log_probs_BSV = DecodingGraph(random_graph(4)), random_log_probs(4, LENS)
-    references = [(1, 2, 3), (), (4,), (2, 2, 1, 4, 3), (3, 1)]
-    lattices = pass_tokens(graph, log_probs_BSV, np.array(LENS), WIDE)
-    expected: list[int | None] = []
-    for log_probs_SV, length, reference in zip(log_probs_BSV, LENS, references):
-        words = {path.words for path in enumerate_paths(graph, log_probs_SV[:length])}
-        expected.append(min((distance(list(w), list(reference)) for w in words), default=None))
-    assert oracle_errors(lattices, references) == expected and any(expected)
-
-
-def distance(hypothesis: list[int], reference: list[int]) -> int:
-    rows = {(i, 0): i for i in range(len(hypothesis) + 1)} | {(0, j): j for j in range(len(reference) + 1)}
-    for i, j in itertools.product(range(1, len(hypothesis) + 1), range(1, len(reference) + 1)):
-        swap = rows[i - 1, j - 1] + (hypothesis[i - 1] != reference[j - 1])
-        rows[i, j] = min(swap, rows[i - 1, j] + 1, rows[i, j - 1] + 1)
-    return rows[len(hypothesis), len(reference)]
 
 
 def sharp(seed: int, lens: tuple[int, ...], labels: int) -> np.ndarray:
