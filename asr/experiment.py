@@ -25,6 +25,7 @@ from asr.models.transducer import Transducer
 from asr.score.errors import align, count
 from asr.tokens import Tokenizer, TokensConfig, load_tokenizer
 from asr.train import TrainConfig
+from asr.train.text import LmConfig
 from asr.types import EncoderOut, Targets
 
 
@@ -38,6 +39,7 @@ class ExperimentConfig(Config):
     tokens: TokensConfig
     lang: LangConfig = LangConfig()
     ngram: NgramConfig = NgramConfig()
+    lms: dict[str, LmConfig] = {}
     model: Transducer.Config
     losses: dict[str, LossConfig]
     train: TrainConfig = TrainConfig()
@@ -86,6 +88,10 @@ class Layout:
     @property
     def lang(self) -> Path:
         return self.data / f"lang_{self.config.tokens.name}"
+
+    def lm(self, name: str) -> Path:
+        """The experiment of a neural language model, which belongs to the tokens, as n-grams do."""
+        return self.lang / name
 
     @property
     def tokens(self) -> Path:

@@ -5,7 +5,8 @@ JSON lines, UTF-8. The first line is the :class:`Header`, each further line one 
     {"search": "greedy", "split": "test", "settings": {}, "seconds": 3.1, "audio_seconds": 810.0,
      "checkpoint": "epoch 9-12", "complete": true, "scales": {}, "tuned_on": null}
     {"id": "s1-0001", "ref": "yes no", "hyp": "yes", "speaker": "s1", "duration": 1.4, "score": -2.5,
-     "scores": {"model": -2.5}, "tokens": [4, 9], "words": [{"text": "yes", "start": 0.2, "end": 0.5, "confidence": 0.9}]}
+     "scores": {"model": -2.5}, "tokens": [4, 9], "words": [{"text": "yes", "start": 0.2, "end": 0.5, "confidence": 0.9}],
+     "nbest": [{"hyp": "yes", "score": -2.5, "scores": {"model": -2.5}, "tokens": [4, 9]}, ...]}
 
 ``asr.decode`` writes it, ``asr.score`` reads it, and neither knows the other.
 
@@ -15,7 +16,7 @@ JSON lines, UTF-8. The first line is the :class:`Header`, each further line one 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -52,6 +53,16 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A hypothesis of an n-best list: its words joined by spaces, its score, that by component, its tokens."""
+
+    hyp: str
+    score: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Utterance:
     """One utterance: its reference, and the best hypothesis.
 
@@ -59,6 +70,7 @@ class Utterance:
     speaker: None where the corpus does not say. duration: seconds.
     score: log-probability by which the search ranked it; scores: the same by component.
     tokens: token ids without blanks.
+    nbest: where the search was asked for it, the n best hypotheses, the first of which is ``hyp``; else empty.
     """
 
     id: str
@@ -70,6 +82,7 @@ class Utterance:
     score: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     tokens: tuple[int, ...] = ()
+    nbest: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,9 @@ def read(path: Path | str) -> Hypotheses:
                 continue
             record = _record(Utterance, line, where)
             words = tuple(Word(**_fields(Word, word, where)) for word in record.get("words", ()))
-            utterance = Utterance(**{**record, "words": words, "tokens": tuple(record.get("tokens", ()))})
+            nbest = tuple(Candidate(**_fields(Candidate, candidate, where)) for candidate in record.get("nbest", ()))
+            nbest = tuple(replace(candidate, tokens=tuple(candidate.tokens)) for candidate in nbest)
+            utterance = Utterance(**{**record, "words": words, "tokens": tuple(record.get("tokens", ())), "nbest": nbest})
             if utterance.id in utterances:
                 raise ValueError(f"{where}: utterance '{utterance.id}' occurs twice; decode the split again")
             utterances[utterance.id] = utterance

@@ -1,8 +1,9 @@
-"""Stage 5: estimates an n-gram over words (for graphs) and one over tokens (for shallow fusion), and prints their perplexity on dev.
+"""Stage 5: estimates n-grams over words (for graphs) and over tokens (for shallow fusion), and prints their perplexity on dev.
 
     python local/train_ngram.py --config conf/base.yaml --text corpus/lm_text.txt
 
-Writes word.arpa and token.arpa into data/lang_<tokens>, from the training transcripts, the config's ngram.text and --text.
+Writes word.arpa and token.arpa into data/lang_<tokens>, from the training transcripts, the config's ngram.text and --text; and
+transcripts.arpa, over the tokens of the transcripts alone.
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from asr.data import read_transcripts
 from asr.data.text import Normalizer
 from asr.files import fingerprint, run_once
 from asr.lang import Lang
-from asr.lm import estimate, read_arpa, read_sentences, write_arpa
+from asr.lm import estimate, prune, read_arpa, read_sentences, write_arpa
 from asr.tokens import load_tokenizer, tokenizer_files
 
 
@@ -29,21 +30,23 @@ def run(args: argparse.Namespace) -> None:
     tokenizer, lang = load_tokenizer(layout.lang), Lang(layout.lang)
     cuts, files = layout.cuts("train"), [*map(Path, config.ngram.text), *args.text]
     normalize = Normalizer(config.corpus.text)
-    word_arpa, token_arpa = layout.lang / "word.arpa", layout.lang / "token.arpa"
+    word_arpa, token_arpa, transcripts_arpa = (layout.lang / f"{name}.arpa" for name in ("word", "token", "transcripts"))
 
     def tokens(text: str) -> list[str]:
         return [tokenizer.symbols[token] for token in tokenizer.encode(text)]
 
     def build() -> None:
-        texts = [item.text for item in read_transcripts(cuts)]
-        texts += [normalize(sentence) for path in files for sentence in read_sentences(path)]
-        words = [text.split() for text in texts]
-        write_arpa(estimate(words, config.ngram.order, lang.vocabulary, map_unknown=config.lang.oov == "skip"), word_arpa)
-        write_arpa(estimate([tokens(text) for text in texts], config.ngram.token_order, tokenizer.symbols[1:]), token_arpa)
+        transcripts = [item.text for item in read_transcripts(cuts)]
+        texts = transcripts + [normalize(sentence) for path in files for sentence in read_sentences(path)]
+        words = estimate([text.split() for text in texts], config.ngram.order, lang.vocabulary, map_unknown=config.lang.oov == "skip")
+        write_arpa(prune(words, config.ngram.prune) if config.ngram.prune else words, word_arpa)
+        for path, sentences, order in ((token_arpa, texts, config.ngram.token_order),
+                                       (transcripts_arpa, transcripts, config.ngram.transcripts_order)):
+            write_arpa(estimate([tokens(text) for text in sentences], order, tokenizer.symbols[1:]), path)
 
     key = fingerprint(cuts, *files, layout.lang / "words.txt", *tokenizer_files(layout.lang), config.ngram.model_dump(mode="json"),
                       config.corpus.text.model_dump(mode="json"), config.lang.oov)
-    run_once("n-grams", [word_arpa, token_arpa], key, build)
+    run_once("n-grams", [word_arpa, token_arpa, transcripts_arpa], key, build)
     if layout.cuts("dev").exists():
         dev = [item.text for item in read_transcripts(layout.cuts("dev"))]
         print(f"words: {read_arpa(word_arpa).perplexity([text.split() for text in dev])} on dev")

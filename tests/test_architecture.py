@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "tokens": set(),
     "data": {"features", "tokens"},
     "lang": {"tokens", "fsa", "lm"},
-    "lm": set(),
+    "lm": {"models"},
     "models": set(),
     "losses": {"models", "fsa"},
     "decode": {"models", "lang", "lm", "tokens", "fsa"},

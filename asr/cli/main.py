@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": "what this environment has, what is missing and what brings it",
     "new-recipe": "look at a corpus and write a recipe for it",
     "train": "train a model",
+    "train-lm": "train the language models of a config",
     "decode": "decode splits with every search of the config; tune scales on dev",
     "score": "score decoded splits, write the ledger and RESULTS.md",
     "report": "an HTML page about each decoded set: where its errors are, how they look and sound",

@@ -12,17 +12,20 @@ from asr.decode.ctc_greedy import CtcGreedy
 from asr.decode.fast_beam import FastBeam
 from asr.decode.greedy import Greedy
 from asr.decode.modified_beam import ModifiedBeam
+from asr.decode.rescore import Rescore
 from asr.decode.scorers import SCORERS, ScorerConfig
 from asr.decode.search import NOT_FOUND, Search, Unavailable
 from asr.decode.words import to_text, to_tokens, to_words
 
-SEARCHES: dict[str, Any] = {
+FIRST_PASSES: dict[str, Any] = {
     "greedy": Greedy,
     "modified_beam": ModifiedBeam,
     "fast_beam": FastBeam,
     "ctc_greedy": CtcGreedy,
     "ctc_graph": CtcGraph,
 }
+Rescore.Config.model_rebuild(_types_namespace={"FirstPass": one_of(FIRST_PASSES)})
+SEARCHES: dict[str, Any] = {**FIRST_PASSES, "rescore": Rescore}
 SearchConfig = one_of(SEARCHES)
 
 __all__ = [

@@ -16,11 +16,12 @@ import torch
 
 from asr import hypotheses as files
 from asr.decode import tuning
+from asr.decode.rescore import Paths, Rescore
 from asr.decode.search import Search, Unavailable
 from asr.decode.tuning import GridPoint, Tuned, Values
 from asr.decode.words import to_text, to_words
 from asr.files import fingerprint
-from asr.types import Batch, Hypothesis
+from asr.types import Batch, EncoderOut, Hypothesis
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def find_tuned(name: str, basis: str, tuned_file: Path) -> Tuned:
 
 @dataclass
 class Job:
-    """One search with one set of values, and what it has found so far: the best hypothesis of each utterance, and the seconds.
+    """One search with one set of values, and what it has found so far: the n best hypotheses of each utterance, and the seconds.
 
     config: with ``values`` in it. basis: see ``Tuned``. search: built when it turns out that there is something to decode.
     """
@@ -88,7 +89,7 @@ class Job:
     tuned_on: str | None
     basis: str
     search: Search | None = None
-    found: dict[str, Hypothesis] = field(default_factory=dict)
+    found: dict[str, list[Hypothesis]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -202,12 +203,12 @@ class Driver:
                 batch = batch.to(device)
                 encoder_out = model.encode(batch.features_BTF, batch.feature_lens_B)
             encoder_seconds += _now(device) - started
+            first_passes: dict[str, tuple[Paths, float]] = {}
             for job in jobs:
-                assert job.search is not None
                 started = _now(device)
-                results = job.search.decode(encoder_out)
-                job.seconds += _now(device) - started
-                job.found.update((id, found[0]) for id, found in zip(batch.ids, results))
+                results, shared_seconds = _search(job, encoder_out, first_passes)
+                job.seconds += _now(device) - started + shared_seconds
+                job.found.update((id, found[: job.config.nbest]) for id, found in zip(batch.ids, results))
         missing = [id for id in split.references if id not in jobs[0].found]
         if missing:
             raise ValueError(f"{split.name}: {len(missing)} utterances were not loaded, as {missing[0]}; compute the features again")
@@ -219,7 +220,7 @@ class Driver:
             return jobs[0]
         points = []
         for job in jobs:
-            errors = tuning.word_errors((ref.text, self._text(job.found[id])) for id, ref in split.references.items())
+            errors = tuning.word_errors((ref.text, self._text(job.found[id][0])) for id, ref in split.references.items())
             points.append(GridPoint(job.values, errors.errors, errors.words, round(errors.wer, 4)))
         chosen = tuning.best(points)
         entry = Tuned(chosen.values, split.name, split.cuts, jobs[0].basis, points)
@@ -227,7 +228,7 @@ class Driver:
         return next(job for job in jobs if job.values == chosen.values)
 
     def _write(self, job: Job, split: Split, encoder_seconds: float) -> files.Header:
-        lost = [id for id, found in job.found.items() if found.score == -math.inf]
+        lost = [id for id, found in job.found.items() if found[0].score == -math.inf]
         if lost:
             log.warning("%s on %s: no path for %d utterances, left empty: %s", job.name, split.name, len(lost), " ".join(lost[:20]))
         header = files.Header(
@@ -243,15 +244,16 @@ class Driver:
             encoder_seconds=round(encoder_seconds, 4),
             fingerprint=self._key(job, split),
         )
-        rows = (self._row(id, ref, job.found[id]) for id, ref in sorted(split.references.items()))
+        rows = (self._row(id, ref, job.found[id], job.config.nbest) for id, ref in sorted(split.references.items()))
         files.write(split.directory / f"{job.name}.jsonl", header, rows)
         return header
 
-    def _row(self, id: str, ref: Reference, found: Hypothesis) -> files.Utterance:
-        words = tuple(to_words(found, self.recogniser.tokenizer, self.recogniser.seconds_per_frame))
+    def _row(self, id: str, ref: Reference, found: list[Hypothesis], nbest: int) -> files.Utterance:
+        words = tuple(to_words(found[0], self.recogniser.tokenizer, self.recogniser.seconds_per_frame))
+        best, *others = [files.Candidate(self._text(h), max(h.score, LOWEST_SCORE), dict(h.scores), h.tokens) for h in found]
         return files.Utterance(
-            id=id, ref=ref.text, hyp=self._text(found), speaker=ref.speaker, duration=ref.duration, words=words,
-            score=max(found.score, LOWEST_SCORE), scores=dict(found.scores), tokens=found.tokens,
+            id=id, ref=ref.text, hyp=best.hyp, speaker=ref.speaker, duration=ref.duration, words=words,
+            score=best.score, scores=best.scores, tokens=best.tokens, nbest=(best, *others) if nbest > 1 else (),
         )
 
     def _text(self, found: Hypothesis) -> str:
@@ -279,6 +281,21 @@ def table(split: str, outcomes: list[Outcome]) -> str:
         values = " ".join(f"{key}={value:g}" for key, value in o.values.items())
         lines.append(f"{o.search:<{width}}  {o.wer:>9.2f}%  {o.search_rtf:>10.5f}  {o.encoder_rtf:>11.5f}  {values}".rstrip())
     return "\n".join(lines)
+
+
+def _search(job: Job, encoder_out: EncoderOut, first_passes: dict[str, tuple[Paths, float]]) -> tuple[list[list[Hypothesis]], float]:
+    """(results, seconds of a first pass that another job has run). The jobs of a rescoring search that differ in the scales of the
+    second pass alone share the first."""
+    assert job.search is not None
+    if not isinstance(job.search, Rescore):
+        return job.search.decode(encoder_out), 0.0
+    key = job.name + job.config.first.model_dump_json()
+    shared_seconds = first_passes[key][1] if key in first_passes else 0.0
+    if key not in first_passes:
+        started = _now(encoder_out.frames_BSD.device)
+        paths = job.search.paths(encoder_out)
+        first_passes[key] = paths, _now(encoder_out.frames_BSD.device) - started
+    return job.search.rank(encoder_out, first_passes[key][0]), shared_seconds
 
 
 def _now(device: torch.device) -> float:

@@ -111,7 +111,7 @@ class ModifiedBeam:
         self.joiner = fixed(model.joiner)
         self.predictor = stepping(model.predictor)
         self.topology = Topology(model, config)
-        self.fusion = Fusion(config.scorers, tokenizer, lang)
+        self.fusion = Fusion(config.scorers, tokenizer, lang, model)
         self.context = getattr(model.predictor, "context_size", 1)
         self.kind_X = torch.ones(1 + min(config.beam, model.vocab_size - 1), dtype=torch.int64, device=self.topology.durations_L.device)
         self.kind_X[0] = 0

@@ -1,70 +1,44 @@
-"""Scorers: what a beam search adds to the model's log-probability of a token sequence.
-
-A scorer is batched over hypotheses and depends on their tokens alone:
-
-    start(n, device) -> (scores_NV, state)          log-probability of each possible first token; blank's is 0
-    step(tokens_N, state) -> (scores_NV, state)     the same after one more (non-blank) token each
-    final(state) -> scores_N                        for the end of the utterance
-
-The state is a tuple of tensors with hypotheses as rows, as the predictor's. Shape legend: asr/types.py; R counts scorers.
-"""
+"""The table of scorers, and their weighted sum. Shape legend: asr/types.py; R counts scorers."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, Mapping, Protocol
+from typing import Any, Literal, Mapping
 
 import torch
 from torch import Tensor
 
-from asr.config import Config as BaseConfig
 from asr.config import one_of
+from asr.decode.neural_scorers import InternalLm, NeuralLmScorer
+from asr.decode.scorer import BaseScorerConfig, Scorer, State
 from asr.decode.search import need_lang
 from asr.lm import TokenNgram
 from asr.types import BLANK
 
-State = tuple[Tensor, ...]
-
-TOKEN_NGRAM = "token.arpa"
-
-
-class Scorer(Protocol):
-    def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]: ...
-
-    def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]: ...
-
-    def final(self, state: State) -> Tensor: ...
-
-
-class BaseScorerConfig(BaseConfig):
-    """scale: multiplies the scores; 0 leaves the scorer out."""
-
-    scale: float = 0.0
-
-    def lang_files(self) -> tuple[str, ...]:
-        """Names of the files in the language directory that the scorer reads."""
-        return ()
-
 
 class Ngram:
-    """Shallow fusion with the n-gram over tokens of the language directory: Gulcehre et al., "On using monolingual corpora in
-    neural machine translation", 2015."""
+    """Shallow fusion with an n-gram over tokens of the language directory: Gulcehre et al., "On using monolingual corpora in
+    neural machine translation", 2015. With a negative scale, the n-gram of the transcripts makes a low-order density ratio of
+    another language model: Zheng et al., "An empirical study of language model integration for transducer based speech
+    recognition", 2022 (LODR)."""
 
     class Config(BaseScorerConfig):
-        """final: whether the end of the sentence is scored too."""
+        """arpa: token.arpa (all text), or transcripts.arpa (the training transcripts alone, of a lower order).
+        final: whether the end of the sentence is scored too."""
 
         type: Literal["ngram"] = "ngram"
         scale: float = 0.2
+        arpa: str = "token.arpa"
         final: bool = True
 
         def lang_files(self) -> tuple[str, ...]:
-            return (TOKEN_NGRAM,)
+            return (self.arpa,)
 
-    def __init__(self, config: "Ngram.Config", tokenizer: Any, lang: Any) -> None:
+    def __init__(self, config: "Ngram.Config", tokenizer: Any, lang: Any, model: Any = None) -> None:
         self.config = config
-        path = need_lang(lang, TOKEN_NGRAM).directory / TOKEN_NGRAM
+        path = need_lang(lang, config.arpa).directory / config.arpa
         self.ngram = _token_ngram(path, path.stat().st_mtime_ns if path.exists() else 0, tuple(tokenizer.symbols))
 
     def start(self, n: int, device: torch.device | str) -> tuple[Tensor, State]:
@@ -80,7 +54,7 @@ class Ngram:
         return self.ngram.scores(state_N), (state_N,)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _token_ngram(path: Path, modified: int, symbols: tuple[str, ...]) -> TokenNgram:
     """Read once for all the scales that are tried. modified: the file's time, so that a new file is read anew."""
     return TokenNgram.load(path, SimpleNamespace(symbols=symbols))
@@ -92,7 +66,7 @@ class Length:
     class Config(BaseScorerConfig):
         type: Literal["length"] = "length"
 
-    def __init__(self, config: "Length.Config", tokenizer: Any, lang: Any = None) -> None:
+    def __init__(self, config: "Length.Config", tokenizer: Any, lang: Any = None, model: Any = None) -> None:
         self.config = config
         self.one_V = torch.ones(tokenizer.vocab_size)
         self.one_V[BLANK] = 0.0
@@ -107,7 +81,7 @@ class Length:
         return torch.zeros_like(state[0])
 
 
-SCORERS: dict[str, Any] = {"ngram": Ngram, "length": Length}
+SCORERS: dict[str, Any] = {"ngram": Ngram, "neural_lm": NeuralLmScorer, "internal_lm": InternalLm, "length": Length}
 ScorerConfig = one_of(SCORERS)
 
 
@@ -133,10 +107,10 @@ class FusionState:
 class Fusion:
     """A weighted sum of scorers, stepped together. Scorers of scale 0 are left out."""
 
-    def __init__(self, configs: Mapping[str, Any], tokenizer: Any, lang: Any) -> None:
+    def __init__(self, configs: Mapping[str, Any], tokenizer: Any, lang: Any, model: Any = None) -> None:
         used = {name: config for name, config in configs.items() if config.scale}
         self.names = tuple(used)
-        self.scorers: list[Scorer] = [SCORERS[config.type](config, tokenizer, lang) for config in used.values()]
+        self.scorers: list[Scorer] = [SCORERS[config.type](config, tokenizer, lang, model) for config in used.values()]
         self.scales_R = torch.tensor([config.scale for config in used.values()], dtype=torch.float32)
 
     def __bool__(self) -> bool:

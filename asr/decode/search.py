@@ -8,7 +8,7 @@ import math
 from typing import Any, Mapping, Protocol, Sequence, TypeVar
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from asr.config import Config as BaseConfig
@@ -24,9 +24,11 @@ class Search(Protocol):
 
 
 class SearchConfig(BaseConfig):
-    """tune: dotted key of this config -> values to try on the development set, as in {"scorers.ngram.scale": [0.1, 0.3]}."""
+    """tune: dotted key of this config -> values to try on the development set, as in {"scorers.ngram.scale": [0.1, 0.3]}.
+    nbest: hypotheses of each utterance in the result file, with their scores; 1 for none but the best."""
 
     tune: dict[str, list[float]] = {}
+    nbest: int = Field(default=1, ge=1)
 
     def lang_files(self) -> tuple[str, ...]:
         """Names of the files in the language directory that the search reads."""

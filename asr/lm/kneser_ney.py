@@ -27,13 +27,17 @@ FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
 
 
 class NgramConfig(Config):
-    """order: of the n-gram over words, from which decoding graphs are made; token_order: of the one over tokens, for shallow fusion.
+    """order: of the n-gram over words, from which decoding graphs are made; token_order: of the one over tokens, for shallow fusion;
+    transcripts_order: of the one over the tokens of the training transcripts alone, which low-order density ratios subtract.
     text: files with a sentence a line, besides the transcripts of the training split; normalised as these are.
+    prune: n-grams over words go that raise the perplexity by less than this part (asr/lm/pruning.py), say 1e-8; 0 keeps all.
     """
 
     order: int = Field(default=3, ge=1)
     token_order: int = Field(default=5, ge=1)
+    transcripts_order: int = Field(default=2, ge=1)
     text: tuple[str, ...] = ()
+    prune: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True)

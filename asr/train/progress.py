@@ -47,7 +47,8 @@ class Interval:
             self.sums[name] += getattr(result, name)
 
     def row(self) -> dict[str, Any]:
-        """The interval as numbers: losses per encoder frame; ``speed`` in seconds of audio per second; the rest as fractions."""
+        """The interval as numbers: losses per encoder frame; ``speed`` in seconds of audio per second, or frames where the data is text;
+        the rest as fractions."""
         elapsed = max(time.monotonic() - self.started, 1e-9)
         frames = max(self.sums["frames"], 1)
         return {
@@ -57,7 +58,7 @@ class Interval:
             "clipped": self.clipped / max(self.steps, 1),
             "skipped_steps": self.steps - self.applied,
             "masked_utterances": self.sums["masked"],
-            "speed": self.sums["audio_seconds"] / elapsed,
+            "speed": (self.sums["audio_seconds"] or self.sums["frames"]) / elapsed,
             "padding": 1 - self.sums["feature_frames"] / max(self.sums["padded_frames"], 1),
             "data_wait": self.waited / elapsed,
         }
@@ -103,9 +104,10 @@ class Progress:
     def interval(self, step: int, epoch: int, lr: float, seconds: float, eta: float | None) -> None:
         row = {"kind": "train", "step": step, "epoch": epoch + 1, **self._interval.row(), "lr": lr,
                "memory_gb": memory_gb(self._device), "seconds": round(seconds, 3)}
+        speed_unit = "x real time" if self._interval.sums["audio_seconds"] else "tokens/s"
         self._interval = Interval()
         self._write(row)
-        self._details = (f"lr {lr:.2e} | {row['speed']:.0f} x real time | padding {row['padding']:.0%} | "
+        self._details = (f"lr {lr:.2e} | {row['speed']:.0f} {speed_unit} | padding {row['padding']:.0%} | "
                          f"data wait {row['data_wait']:.0%} | {row['memory_gb']:.1f} GB | ETA {_clock(eta)}")
         if not self._live:
             log.info("epoch %d/%d step %d | %s | %s", epoch + 1, self._epochs, step, _losses(row), self._details)
