@@ -46,6 +46,9 @@ def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
     if unknown := set(args.lms or ()) - config.lms.keys():
         raise ValueError(f"--lms: '{min(unknown)}' is not one of the config's lms: {', '.join(config.lms) or 'there are none'}")
+    if not config.lms:
+        log.info("no language models to train: the config's lms is empty")
+        return
     tokenizer = load_tokenizer(layout.lang)
     ranks = Ranks.from_environment()
     for name in args.lms or config.lms:
@@ -67,7 +70,8 @@ def train(
     identity = {"seed": config.seed, "text": fingerprint(sentences, tokenizer.symbols)[:16],
                 **lm_config.model_dump(mode="json", include={"model", "batch_tokens", "train"}, exclude={"train": FREE})}
     trainer = Trainer(lm_config.train, lm, NextToken(), directory, seed=config.seed, resume=resume, identity=identity, ranks=ranks)
-    if ranks.main:
+    if ranks.main and not trainer.up_to_date:
+        saved.unlink(missing_ok=True)
         dump_config(lm_config, directory / "config.yaml")
     dev = [tokenizer.encode(t.text) for t in read_transcripts(layout.cuts("dev"))] if layout.cuts("dev").exists() else []
     validation = partial(TextBatches, dev, lm_config.batch_tokens)
@@ -76,7 +80,7 @@ def train(
         validation if dev else None)
     if outcome == "stopped" or not ranks.main:
         return
-    if outcome == "finished" or not saved.exists():
+    if not saved.exists():
         save_lm(saved, lm_config.model, tokenizer.symbols, average_state(directory))
     log.info("%s: %s", directory, outcome.replace("finished", f"{trainer.position.step} steps, {trainer.seconds / 60:.1f} min"))
     if dev:

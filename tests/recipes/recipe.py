@@ -48,7 +48,7 @@ class Recipe:
     """``egs/<name>/run.sh`` on the stack that runs the tests. Corpus, data, experiment and results lie in ``directory``."""
 
     def __init__(self, name: str, directory: Path, *options: str, corpus: Path | None = None) -> None:
-        self.directory = directory
+        self.name, self.directory = name, directory
         self.corpus = corpus or directory / "corpus"
         self.data, self.exp, self.results = (directory / name for name in ("data", "exp", "results"))
         self._command = [
