@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from asr.hypotheses import Header, Hypotheses, Utterance, read, write
+from asr.hypotheses import Candidate, Header, Hypotheses, Utterance, read, write
 from asr.types import Word
 
 HEADER = Header(search="greedy", split="test", settings={"beam": 4}, seconds=1.5, audio_seconds=30.0, checkpoint="epoch 3", complete=True,
                 scales={"ngram": 0.25}, tuned_on="dev")
 UTTERANCES = (
     Utterance("a-1", "yes no", "yes", "a", 1.25, (Word("yes", 0.1, 0.4, 0.9),), -2.5, {"model": -2.0, "ngram": -0.5}, (4, 9)),
-    Utterance("b-1", "", "три", words=(Word("три"),)),
+    Utterance("b-1", "", "три", words=(Word("три"),),
+              nbest=(Candidate("три", -1.0, {"model": -1.5, "lm": 1.0}, (3,)), Candidate("", -2.0))),
 )
 
 

@@ -78,6 +78,19 @@ class Scored:
         return sum((u.mixed for u in self.utterances), Counts())
 
     @property
+    def oracle(self) -> Counts | None:
+        """In words, of the hypothesis with the fewest errors in each n-best list; None where there are no lists."""
+        if not any(u.utterance.nbest for u in self.utterances):
+            return None
+        best = [u.words for u in self.utterances]
+        for place, scored in enumerate(self.utterances):
+            reference = scored.utterance.ref.split()
+            for candidate in scored.utterance.nbest[1:]:
+                counts = count(align(reference, candidate.hyp.split()))
+                best[place] = min(best[place], counts, key=lambda c: c.errors)
+        return sum(best, Counts())
+
+    @property
     def errors_N(self) -> np.ndarray:
         """int64 (N,), word errors of each utterance."""
         return np.array([u.words.errors for u in self.utterances], dtype=np.int64)

@@ -126,6 +126,7 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         against = {"search": baseline.header.search, "difference": comparison.difference,
                    "interval": [comparison.interval.low, comparison.interval.high], "probability_better": comparison.probability_better,
                    "p_value": comparison.p_value}
+    oracle = result.scored.oracle
     return Row(
         experiment=experiment, split=header.split, search=header.search,
         config_hash=fingerprint(config if config.exists() else None, header.settings, header.scales)[:12],
@@ -141,4 +142,5 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         ece=calibration.expected_error(confidence_N, right_N),
         ece_calibrated=None if fitted is None else calibration.expected_error(fitted(confidence_N), right_N),
         mer=None if mixed is None else mixed.rate, seen_in_tuning=seen_in_tuning(result),
+        oracle_wer=None if oracle is None else oracle.rate,
     )

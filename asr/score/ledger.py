@@ -26,6 +26,7 @@ class Row:
     training: the trainer's summary, None where there is none.
     decode_seconds, audio_seconds: wall time of decoding, and the audio decoded in it. encoder_seconds: the encoder's part of it,
         None in rows from before it was noted.
+    oracle_wer: of the best choice from each n-best list; None where the search kept none.
     date: when the set was decoded; commit, dirty, hardware, command: of scoring.
     mer: mixed error rate; None where no reference has a CJK character.
     ece, ece_calibrated: expected calibration error of the words' confidences, before and after the calibration fitted on dev (see
@@ -66,6 +67,7 @@ class Row:
     ece: float | None = None
     ece_calibrated: float | None = None
     seen_in_tuning: int = 0
+    oracle_wer: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str]:

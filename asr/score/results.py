@@ -61,7 +61,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def wer_text(row: Row) -> str:
-    return f"{100 * row.wer:.2f} [{100 * row.wer_low:.2f}, {100 * row.wer_high:.2f}]"
+    """As "2.72 [1.92, 3.63], oracle 0.90", the last where the search kept n-best lists."""
+    oracle = "" if row.oracle_wer is None else f", oracle {100 * row.oracle_wer:.2f}"
+    return f"{100 * row.wer:.2f} [{100 * row.wer_low:.2f}, {100 * row.wer_high:.2f}]{oracle}"
 
 
 def _factor(value: float | None) -> str:

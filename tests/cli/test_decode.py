@@ -221,6 +221,32 @@ def test_a_model_with_durations(root, capsys):
         assert words and all(0 <= w.start < w.end <= 1.5 and 0 <= w.confidence <= 1 for w in words)
 
 
+def test_an_nbest_list_is_rescored_with_scales_tuned_on_dev(root, capsys):
+    searches = {
+        "lists": {"type": "modified_beam", "nbest": 3},
+        "rescored": {"type": "rescore", "first": {"type": "modified_beam", "beam": 4}, "scorers": {"lm": {"type": "ngram"}},
+                     "tune": {"scorers.lm.scale": [0.5, 3.0]}, "nbest": 3},
+        "no_lm": {"type": "modified_beam", "scorers": {"lm": {"type": "neural_lm", "lm": "rnn_lm"}}, "tune": {"scorers.lm.scale": [0.5]}},
+    }
+    values = {**CONFIG, "decode": {"max_duration": 3.0, "searches": searches}}
+    (root / "exp/config.yaml").write_text(yaml.safe_dump(values))
+    assert decode("--splits", "dev", "--tune") == 0 and decode("--splits", "test") == 0
+    assert {p.stem for p in (root / "exp/decode/test").glob("*.jsonl")} == {"lists", "rescored"}
+    skipped = "skipped: the language model rnn_lm is not in data/lang_char: 'asr train-lm' trains those of the config's lms"
+    assert [line.split("  ", 1)[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("no_lm")] == [skipped] * 2
+    tuned = read_tuned(root / "exp/decode/tuned.json")["rescored"]
+    assert len(tuned.grid) == 2
+    before, after = (hypotheses.read(root / f"exp/decode/test/{name}.jsonl").utterances for name in ("lists", "rescored"))
+    scale = tuned.values["scorers.lm.scale"]
+    for first, second in zip(before, after):
+        assert len(first.nbest) == len(second.nbest) == 3
+        for utterance in (first, second):
+            best = utterance.nbest[0]
+            assert (best.hyp, best.score, best.tokens, best.scores) == (utterance.hyp, utterance.score, utterance.tokens, utterance.scores)
+        for candidate in second.nbest:
+            assert candidate.score == pytest.approx(candidate.scores["model"] + scale * candidate.scores["lm"], abs=1e-4)
+
+
 def test_transcribe_reads_any_rate_and_any_channels(root, capsys):
     samples, _ = soundfile.read("audio/dev-3.wav")
     soundfile.write("stereo.wav", np.stack([samples, samples], axis=1), RATE)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.hypotheses import Utterance
+from asr.hypotheses import Candidate, Utterance
 from asr.score.errors import Counts, align, count, mixed_units, score, score_utterance
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "***", "é"]), max_size=8)
@@ -51,6 +51,13 @@ def test_the_identical_has_no_errors(ref: list[str]) -> None:
 def test_counts_by_hand(ref: str, hyp: str, words: Counts, characters: Counts) -> None:
     scored = score_utterance(Utterance("u", ref, hyp))
     assert (scored.words, scored.characters) == (words, characters)
+
+
+def test_the_oracle_chooses_the_best_of_each_list() -> None:
+    lists = {"a b c": ["a c", "a b d", "a b c"], "d e": ["d", "x y", "z"], "f": ["f g"]}
+    utterances = [Utterance(ref, ref, hyps[0], nbest=tuple(Candidate(hyp, 0.0) for hyp in hyps)) for ref, hyps in lists.items()]
+    assert score(utterances).oracle == Counts(6, 0, 1, 1)
+    assert score([Utterance("1", "a", "b")]).oracle is None
 
 
 def test_composed_and_decomposed_letters_are_one_character() -> None:
