@@ -21,7 +21,7 @@ stage 4 "language directory: lexicon, L" \
 stage 5 "n-gram language models" \
   python "$local/train_ngram.py" "${experiment[@]}" ${text[@]+--text "${text[@]}"}
 stage 5 "neural language models, where the config has any" \
-  python -m asr train-lm "${experiment[@]}" ${text[@]+--text "${text[@]}"}
+  "${launch[@]}" -m asr train-lm "${experiment[@]}" ${text[@]+--text "${text[@]}"}
 stage 5 "graphs: LG, HLG" \
   python "$local/compile_graph.py" "${experiment[@]}"
 
