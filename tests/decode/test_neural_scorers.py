@@ -73,9 +73,10 @@ def slow_score(name: str, tokens: tuple[int, ...], model: Any, lang: Any) -> flo
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("predictor", ["stateless", "lstm"])
-def test_each_scorer_says_of_every_short_sequence_what_the_slow_way_says(name, predictor, lang):
+@pytest.mark.parametrize("predictor, hat", [("stateless", False), ("lstm", False), ("stateless", True)])
+def test_each_scorer_says_of_every_short_sequence_what_the_slow_way_says(name, predictor, hat, lang):
     model = random_model(3, predictor)
+    model.joiner.blank_apart = hat
     scorer_class = SCORERS[ALL[name]["type"]]
     scorer = scorer_class(scorer_class.Config.model_validate(ALL[name]), TOKENIZER, lang, model)
     some = SEQUENCES[::9]
