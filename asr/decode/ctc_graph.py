@@ -40,7 +40,7 @@ class CtcGraph:
         """graph: of the language directory. acoustic_scale: of CTC's log-probabilities against the graph's scores.
         search_beam: log-probability below the best state of a frame at which states are dropped. output_beam: the same for
         arcs of the lattice. min_active_states, max_active_states: per frame, over the beam.
-        n_best: how many results of different words. ngram: a second pass.
+        nbest: how many results of different words. ngram: a second pass.
         engine: "k2"; "numpy", which needs nothing; "auto" is k2 where it is installed and can. They find the same paths.
         """
 
@@ -51,7 +51,6 @@ class CtcGraph:
         output_beam: float = Field(default=8.0, gt=0)
         min_active_states: int = Field(default=30, ge=0)
         max_active_states: int = Field(default=10000, ge=1)
-        n_best: int = Field(default=1, ge=1)
         ngram: NgramPass | None = None
         engine: Literal["auto", "k2", "numpy"] = "auto"
 
@@ -74,7 +73,7 @@ class CtcGraph:
         self.second = SecondPass(load_ngram(lang, config.ngram.arpa), config.ngram.scale) if config.ngram else None
         on_the_fly = config.ngram is not None and config.ngram.on_the_fly
         self.on_the_fly = OnTheFly(self.graph, self.second.ngram, self.second.scale) if self.second and on_the_fly else None
-        self.one_path = config.n_best == 1 and (on_the_fly or config.ngram is None)
+        self.one_path = config.nbest == 1 and (on_the_fly or config.ngram is None)
         self.k2: Any = None
         if config.engine == "k2" or (config.engine == "auto" and not on_the_fly and fsa.available()):
             self.k2 = fsa.k2("CTC graph search by engine k2")
@@ -92,7 +91,7 @@ class CtcGraph:
             rows = [b for b in rows if not found[b]]
             if rows:
                 lattices = (self._by_numpy if self.k2 is None else self._by_k2)(log_probs_BSV, lens, rows, wider)
-                for b, paths in zip(rows, lattices.n_best(self.config.n_best, self.second)):
+                for b, paths in zip(rows, lattices.n_best(self.config.nbest, self.second)):
                     found[b] = paths
         return [[self._hypothesis(path, log_probs_BSV[b]) for path in paths] or [NOT_FOUND] for b, paths in enumerate(found)]
 

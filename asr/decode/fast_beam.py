@@ -31,7 +31,7 @@ class FastBeam:
     class Config(TransducerSearchConfig):
         """graph: "trivial" (any tokens) or a graph of the language directory such as "LG", whose scores are multiplied by
         graph_scale. beam: log-probability below the best state of a frame at which states are dropped.
-        max_contexts, max_states: limits per frame and utterance. n_best: how many results of different words, over a graph that has some.
+        max_contexts, max_states: limits per frame and utterance. nbest: how many results of different words, over a graph that has some.
         published_form: the search as icefall's recipes run it, to reproduce their results: contexts of first tokens padded with
         blanks, where training pads with nothing, and neither the last frame nor the graph's final scores counted."""
 
@@ -41,7 +41,6 @@ class FastBeam:
         beam: float = Field(default=20.0, gt=0)
         max_contexts: int = Field(default=8, ge=1)
         max_states: int = Field(default=64, ge=1)
-        n_best: int = Field(default=1, ge=1)
         published_form: bool = False
 
         def lang_files(self) -> tuple[str, ...]:
@@ -119,9 +118,9 @@ class FastBeam:
             arcs = getattr(lattice, GRAPH_ARC).cpu().numpy()
             added = np.where((arcs >= 0) & (self.graph.label_A[arcs] == FINAL), self.graph.score_A[arcs], 0.0)
             lattice.scores = lattice.scores + torch.from_numpy(added).to(lattice.scores)
-        if self.config.n_best == 1:
+        if self.config.nbest == 1:
             lattice = k2.shortest_path(lattice, use_double_scores=True)
-        return Lattices.from_k2(lattice, self.graph).n_best(self.config.n_best)
+        return Lattices.from_k2(lattice, self.graph).n_best(self.config.nbest)
 
     def _predict(self, contexts_NC: Tensor) -> Tensor:
         """Predictor outputs (N, D) of k2's contexts, which are padded with blanks where training pads with NOTHING and one blank."""

@@ -73,7 +73,7 @@ def bench_search(lang: Lang, lines: list[str], steps: Steps) -> None:
     tokenizer = PhoneTokenizer.load(PhoneTokenizer.Config(lexicon=""), lang.directory)
     for engine in ("k2", "numpy") if fsa.available() else ("numpy",):
         for n in (1, 20):
-            search = CtcGraph(CtcGraph.Config(engine=engine, n_best=n), model, tokenizer, lang)
+            search = CtcGraph(CtcGraph.Config(engine=engine, nbest=n), model, tokenizer, lang)
             steps.done(f"graph loaded for {engine}")
             found = search.decode(EncoderOut(frames_BSV, torch.tensor(lens)))
             steps.done(f"{engine}, {n}-best, {sum(lens) * 0.04:.0f} s of audio, {sum(len(h) for h in found)} hypotheses")

@@ -100,7 +100,7 @@ def best_alignment(model, frames_SD, tokens) -> float:
 @pytest.mark.parametrize("n_best", [1, 3])
 def test_fast_beam_over_lg_equals_exhaustive_search(lang, n_best):
     model = random_model(7, sharpness=3.0)
-    config = FastBeam.Config(graph="LG", graph_scale=0.7, beam=100, max_contexts=100, max_states=1000, n_best=n_best)
+    config = FastBeam.Config(graph="LG", graph_scale=0.7, beam=100, max_contexts=100, max_states=1000, nbest=n_best)
     search = FastBeam(config, model, WordTokens(), lang)
     encoder_out = random_encoder_out(5, lens=(5, 6, 4, 6))
     for result, alone in zip(search.decode(encoder_out), one_by_one(encoder_out)):
