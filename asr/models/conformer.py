@@ -22,7 +22,7 @@ from asr.models.checkpointing import Checkpointing
 from asr.models.chunks import ChunkConfig, visible, whole_chunks
 from asr.models.layers import Dropout, Linear
 from asr.models.memory import Memory
-from asr.models.subsampling import ConvSubsampling
+from asr.models.subsampling import SUBSAMPLINGS, ConvSubsampling, SubsamplingConfig
 from asr.models.transformer import ATTENTIONS, POSITIONS, FeedForward, Positions
 from asr.types import EncoderOut
 
@@ -44,7 +44,8 @@ class Conformer(Checkpointing):
         kernel: frames of the depthwise convolution; 0 for no convolution.
         macaron: half a feed-forward module before the attention and half of one at the end of a layer; else a whole one at the end.
         context: how many encoder frames to the left and right of itself a frame attends to in each layer; null for all.
-        causal, chunk_sizes, left_frames ...: streaming, see :class:`ChunkConfig`; in encoder frames, which are 40 ms.
+        subsampling: ``conv2d`` for Mel bins every 10 ms, ``frames`` for what a frontend gives, at its rate.
+        causal, chunk_sizes, left_frames ...: streaming, see :class:`ChunkConfig`; in encoder frames, 40 ms with ``conv2d``.
             A convolution sees its frame's chunk and, of what lies before it, half a kernel.
         """
 
@@ -60,7 +61,7 @@ class Conformer(Checkpointing):
         context: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
         norm: Literal["layer", "batch"] = "layer"
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        subsampling: ConvSubsampling.Config = ConvSubsampling.Config()
+        subsampling: SubsamplingConfig = ConvSubsampling.Config()  # type: ignore[valid-type]
         chunk_sizes: tuple[int, ...] = (8, 16, 32, -1)
         left_frames: tuple[int, ...] = (32, 64, 128, -1)
 
@@ -76,9 +77,6 @@ class Conformer(Checkpointing):
                 self.check_chunks(period=1)
             return self
 
-    subsampling = ConvSubsampling.factor
-    min_frames = ConvSubsampling.min_frames
-
     def __init__(self, config: "Conformer.Config", feature_dim: int) -> None:
         super().__init__()
         if config.dim % (2 * config.heads):
@@ -89,7 +87,8 @@ class Conformer(Checkpointing):
         self.feature_dim = feature_dim
         self.output_dim = config.dim
         self.chunk_size, self.left_frames = config.decode_chunk_size, config.decode_left_frames
-        self.frontend = ConvSubsampling(config.subsampling, feature_dim, config.dim)
+        self.frontend: Any = SUBSAMPLINGS[config.subsampling.type](config.subsampling, feature_dim, config.dim)
+        self.subsampling, self.min_frames, self.reads_mel = self.frontend.factor, self.frontend.min_frames, self.frontend.reads_mel
         self.dropout = Dropout(config.dropout)
         self.positions = POSITIONS[config.positions](config.dim, config.dim // config.heads)
         self.layers = nn.ModuleList([ConformerLayer(config) for _ in range(config.layers)])

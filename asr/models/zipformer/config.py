@@ -40,7 +40,10 @@ class ZipformerConfig(ChunkConfig):
         channels of the second feed-forward module (the first has 3/4, the third 5/4 of them). heads: of the attention.
     kernels: width of the depthwise convolutions, odd. downsampling: of each stack, relative to 50 Hz.
     query_head_dim, value_head_dim, pos_head_dim: channels of each attention head. pos_dim: of the position encoding.
+    frontend: ``conv``, convolutions over Mel bins, or ``frames``, a projection of stacked frames, for what a frontend makes of units.
     frontend_channels: of the three convolutions.
+    subsampling: input frames per encoder frame; ``conv`` needs 4. 2 is for units at 50 Hz, 1 for units at 25 Hz or less: the stacks
+        then work at the input's own rate, and 1 does without the halving at the end.
     causal, chunk_sizes, left_frames, decode_chunk_size, decode_left_frames: streaming, see :class:`ChunkConfig`; in frames at 50 Hz.
     warmup_steps: training steps over which the stacks, one after the other, cease to be skipped half of the time.
     """
@@ -58,7 +61,9 @@ class ZipformerConfig(ChunkConfig):
     value_head_dim: int = 12
     pos_head_dim: int = 4
     pos_dim: int = 48
+    frontend: Literal["conv", "frames"] = "conv"
     frontend_channels: tuple[int, int, int] = (8, 32, 128)
+    subsampling: Literal[1, 2, 4] = 4
     chunk_sizes: tuple[int, ...] = (16, 32, 64, -1)
     left_frames: tuple[int, ...] = (64, 128, 256, -1)
     warmup_steps: int = 4000
@@ -81,6 +86,8 @@ class ZipformerConfig(ChunkConfig):
             raise ValueError(f"kernels must be odd, got {self.kernels}")
         if any(dim % 4 for dim in self.dims) or self.pos_dim % 2:
             raise ValueError(f"dims must be multiples of 4 and pos_dim of 2, got {self.dims} and {self.pos_dim}")
+        if self.frontend == "conv" and self.subsampling != 4:
+            raise ValueError(f"subsampling {self.subsampling} needs 'frontend: frames'; the convolutions take 4 frames for one")
         if self.causal:
-            self.check_chunks(period=max(2, *self.downsampling))
+            self.check_chunks(period=max(1 if self.subsampling == 1 else 2, *self.downsampling))
         return self

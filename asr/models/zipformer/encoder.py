@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,9 @@ from torch import Tensor, nn
 from asr.models.checkpointing import Checkpointing
 from asr.models.chunks import visible, whole_chunks
 from asr.models.memory import Memory
-from asr.models.zipformer import frontend
 from asr.models.zipformer.attention import relative_positions
 from asr.models.zipformer.config import ZipformerConfig
-from asr.models.zipformer.frontend import Frontend
+from asr.models.zipformer.frontend import Count, FrameFrontend, Frontend
 from asr.models.zipformer.layer import Bypass, Frames, Layer
 from asr.models.zipformer.schedule import Schedule
 from asr.types import EncoderOut
@@ -94,29 +94,27 @@ class StreamState:
     """All that a batch of streams remembers between two calls of :meth:`Zipformer.step`; one row per stream everywhere.
 
     features_BTF: features not used up yet, feature_lens_B: int64 (B,), how many of them are the stream's own.
-    frontend_BLQC: left context of the ConvNeXt layer.
+    frontend: left context of the frontend's ConvNeXt layer, (B, L, Q, C).
     layers: for each layer, stack by stack, its left context by name, (B, L, D) each.
-    frames_B: int64 (B,), frames at 50 Hz that have been through the stacks.
+    frames_B: int64 (B,), frames at the stacks' rate that have been through them.
     """
 
     features_BTF: Tensor
     feature_lens_B: Tensor
-    frontend_BLQC: Tensor
+    frontend: Tensor
     layers: tuple[dict[str, Tensor], ...]
     frames_B: Tensor
 
 
 class Zipformer(Checkpointing):
-    """Features at 100 Hz to frames at 25 Hz; the width is that of the widest stack.
+    """Features at 100 Hz to frames at 25 Hz, or others at the rate that the config says; the width is that of the widest stack.
 
     Training needs to know the step (:meth:`set_step`), on which dropout, layer skipping and limits of activations depend.
-    A causal model sees ``chunk_size`` frames (50 Hz) at a time and ``left_frames`` before them, outside training as these
+    A causal model sees ``chunk_size`` frames (at the stacks' rate, 50 Hz) at a time and ``left_frames`` before them, outside training as these
     attributes say (initially the config's), in training as drawn anew for each batch.
     """
 
     Config = ZipformerConfig
-    subsampling = 4
-    min_frames = 9
 
     def __init__(self, config: ZipformerConfig, feature_dim: int) -> None:
         super().__init__()
@@ -124,11 +122,16 @@ class Zipformer(Checkpointing):
         self.feature_dim = feature_dim
         self.output_dim = max(config.dims)
         self.chunk_size, self.left_frames = config.decode_chunk_size, config.decode_left_frames
-        self.period = math.lcm(2, *config.downsampling)
+        self.subsampling = config.subsampling
+        self.halving = 1 if config.subsampling == 1 else 2  # of the stacks' rate, at the end
+        self.period = math.lcm(self.halving, *config.downsampling)
         self.training_step = 0
-        self.frontend = Frontend(feature_dim, config.dims[0], config.frontend_channels)
+        self.frontend: Any = Frontend(feature_dim, config.dims[0], config.frontend_channels) if config.frontend == "conv" else (
+            FrameFrontend(feature_dim, config.dims[0], config.subsampling // self.halving)
+        )
+        self.min_frames, self.reads_mel = self.frontend.min_frames, self.frontend.reads_mel
         self.stacks = nn.ModuleList(Stack(config, index) for index in range(len(config.dims)))
-        self.downsample = Downsample(2)
+        self.downsample = Downsample(2) if self.halving == 2 else None
 
     def set_step(self, step: int) -> None:
         """Says which training step follows."""
@@ -136,7 +139,10 @@ class Zipformer(Checkpointing):
 
     def frames_out(self, lens_B: Tensor) -> Tensor:
         """Encoder frames of utterances of so many feature frames."""
-        return (frontend.frames_out(lens_B) + 1) // 2
+        return self._halved(self.frontend.frames_out(lens_B))
+
+    def _halved(self, frames: Count) -> Count:
+        return (frames + self.halving - 1) // self.halving
 
     def forward(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
         """features_BTF: (B, T, feature_dim), T >= min_frames. lens_B: int64 (B,), frames of each, >= min_frames."""
@@ -145,7 +151,7 @@ class Zipformer(Checkpointing):
             raise ValueError(f"an utterance of {shortest} feature frames is too short: the encoder needs {self.min_frames}")
         step = self.training_step if self.training else None
         lens_B = lens_B.to(features_BTF.device)
-        embedded_B = frontend.frames_out(lens_B)
+        embedded_B = self.frontend.frames_out(lens_B)
         ragged = shortest != longest
         x = self.run(self.frontend, features_BTF[:, :longest], embedded_B if ragged else None, step)
         time = x.shape[1]
@@ -153,7 +159,7 @@ class Zipformer(Checkpointing):
         chunk, left = self._limits()
         frames = self._frames(x.shape[1], embedded_B, ragged or x.shape[1] != time, chunk, left, step)
         out = self._through_stacks(x, frames, embedded_B, None, step)
-        return EncoderOut(out[:, : (time + 1) // 2], (embedded_B + 1) // 2)
+        return EncoderOut(out[:, : self._halved(time)], self._halved(embedded_B))
 
     def _limits(self) -> tuple[int, int]:
         """Chunk size and left context in frames; -1 for no limit."""
@@ -196,7 +202,8 @@ class Zipformer(Checkpointing):
             x = stack(x, frames[stack.factor], lens, mask, past, step)
             first += len(stack.layers)
             outputs.append(x)
-        return self.downsample(_widest(outputs), lens)
+        widest = _widest(outputs)
+        return widest if self.downsample is None else self.downsample(widest, lens)
 
     def _feature_masks(self, x: Tensor, step: int | None) -> list[Tensor | None]:
         """Per stack (B, 1, D): some utterances do without the upper half of the channels above unmasked_dims, some without all."""
@@ -231,10 +238,9 @@ class Zipformer(Checkpointing):
             }
             for _ in stack.layers:
                 layers.append({name: torch.zeros(streams, *shape, device=device) for name, shape in widths.items()})
-        image = torch.zeros(streams, frontend.CONTEXT, self.frontend.bands, config.frontend_channels[-1], device=device)
         features = torch.zeros(streams, 0, self.feature_dim, device=device)
         nothing_B = torch.zeros(streams, dtype=torch.int64, device=device)
-        return StreamState(features, nothing_B, image, tuple(layers), nothing_B)
+        return StreamState(features, nothing_B, self.frontend.start(streams, device), tuple(layers), nothing_B)
 
     def step(
         self, features_BTF: Tensor, state: StreamState, final: bool = False, lens_B: Tensor | None = None
@@ -249,15 +255,15 @@ class Zipformer(Checkpointing):
         features = torch.cat((state.features_BTF, features_BTF), dim=1)
         state = replace(state, features_BTF=features, feature_lens_B=state.feature_lens_B + given_B)
         chunk, outputs, before_B = self.chunk_size, [], state.frames_B
-        needed = 2 * (chunk + frontend.CONTEXT) + 7
+        needed, used = self.frontend.features_needed(chunk), chunk * self.frontend.factor
         while state.features_BTF.shape[1] >= needed:
-            x, lens_B, state = self._embed_chunk(state.features_BTF[:, : needed + 1], state, future=True)
+            x, lens_B, state = self._embed_chunk(state.features_BTF[:, :needed], state, future=True)
             out, state = self._step_chunk(x, lens_B.clamp(max=chunk), state)
             outputs.append(out)
             state = replace(
-                state, features_BTF=state.features_BTF[:, 2 * chunk :], feature_lens_B=(state.feature_lens_B - 2 * chunk).clamp(min=0)
+                state, features_BTF=state.features_BTF[:, used:], feature_lens_B=(state.feature_lens_B - used).clamp(min=0)
             )
-        if final and frontend.frames_out(state.features_BTF.shape[1]) > 0:
+        if final and self.frontend.frames_out(state.features_BTF.shape[1]) > 0:
             x, lens_B, state = self._embed_chunk(state.features_BTF, state, future=False)
             for piece in x.split(chunk, dim=1):
                 out, state = self._step_chunk(piece, lens_B.clamp(max=chunk), state)
@@ -265,18 +271,13 @@ class Zipformer(Checkpointing):
                 lens_B = (lens_B - chunk).clamp(min=0)
             state = replace(state, features_BTF=state.features_BTF[:, :0], feature_lens_B=torch.zeros_like(lens_B))
         frames = torch.cat(outputs, dim=1) if outputs else features.new_zeros(features.shape[0], 0, self.output_dim)
-        return EncoderOut(frames, (state.frames_B + 1) // 2 - (before_B + 1) // 2), state
+        return EncoderOut(frames, self._halved(state.frames_B) - self._halved(before_B)), state
 
     def _embed_chunk(self, features: Tensor, state: StreamState, future: bool) -> tuple[Tensor, Tensor, StreamState]:
         """Embeddings, how many of them are each stream's own (B,), counting those of the ``future``, and the state after them."""
-        lens_B = frontend.frames_out(state.feature_lens_B).clamp(min=0)
-        image = self.frontend.embed(features, None)
-        pad_BS = torch.arange(image.shape[1], device=image.device) >= lens_B.unsqueeze(1)
-        image = image.masked_fill(pad_BS[:, :, None, None], 0.0)
-        used = image.shape[1] - (frontend.CONTEXT if future else 0)
-        past = torch.cat((state.frontend_BLQC, image[:, :used]), dim=1)[:, -frontend.CONTEXT :]
-        x = self.frontend.project(self.frontend.convnext(image, state.frontend_BLQC, future, None), None)
-        return x, lens_B, replace(state, frontend_BLQC=past)
+        lens_B = self.frontend.frames_out(state.feature_lens_B).clamp(min=0)
+        x, past = self.frontend.step(features, lens_B, state.frontend, future)
+        return x, lens_B, replace(state, frontend=past)
 
     def _step_chunk(self, x_BTD: Tensor, lens_B: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
         """x_BTD: at most a chunk of embeddings. lens_B: how many of them are each stream's own."""
@@ -294,7 +295,7 @@ class Zipformer(Checkpointing):
             pad_BT = t[past:] >= rate_lens_B.unsqueeze(1) if padded else None
             frames[factor] = Frames(rate_lens_B, pad_BT, mask, count, self._positions(count, past + count, None, x.device))
         memories = [Memory(past) for past in state.layers]
-        out = self._through_stacks(x, frames, lens_B.clamp(min=1), memories, None)[:, : (time + 1) // 2]
+        out = self._through_stacks(x, frames, lens_B.clamp(min=1), memories, None)[:, : self._halved(time)]
         return out, replace(state, layers=tuple(memory.following for memory in memories), frames_B=state.frames_B + lens_B)
 
 

@@ -1,4 +1,5 @@
-"""The convolutional frontend: features at 100 Hz to embeddings at 50 Hz (Yao et al. 2023, section 3.1, "Conv-Embed").
+"""The convolutional frontend: features at 100 Hz to embeddings at 50 Hz (Yao et al. 2023, section 3.1, "Conv-Embed"); and the plain
+one, for what is no spectrogram.
 
 Three convolutions (8, 32, 128 channels by default) halve time once and frequency twice, a ConvNeXt layer follows, then a
 linear layer over all frequencies. Images are laid out (B, T, Q, C) throughout, Q being the remaining frequency bands.
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.models.subsampling import stacked
 from asr.models.zipformer.activations import SWOOSH_L, SWOOSH_R, BiasNorm, scaled_linear, swoosh
 from asr.models.zipformer.dense import linear
 from asr.models.zipformer.depthwise import depthwise
@@ -81,6 +83,10 @@ class ConvNeXt(nn.Module):
 class Frontend(nn.Module):
     """(B, T, F) to (B, (T - 7) // 2, output_dim)."""
 
+    reads_mel = True
+    factor = 2
+    min_frames = 9
+
     def __init__(self, feature_dim: int, output_dim: int, channels: tuple[int, int, int]) -> None:
         super().__init__()
         if feature_dim < 7:
@@ -96,6 +102,29 @@ class Frontend(nn.Module):
         self.balance1 = Balancer(max_abs=1.0)
         self.balance2 = self.balance3 = Balancer(max_abs=4.0)
         self.whiten = Whiten(4.0, grad_scale=0.02)
+
+    @staticmethod
+    def frames_out(lens_B: Tensor) -> Tensor:
+        return frames_out(lens_B)
+
+    @staticmethod
+    def features_needed(chunk: int) -> int:
+        """Feature frames that a chunk of so many embeddings depends on."""
+        return 2 * (chunk + CONTEXT) + 7
+
+    def start(self, streams: int, device: torch.device | str) -> Tensor:
+        """The left context of the ConvNeXt layer at the beginning of streams."""
+        return torch.zeros(streams, CONTEXT, self.bands, self.conv3.out_channels, device=device)
+
+    def step(self, x_BTF: Tensor, lens_B: Tensor, past_BLQC: Tensor, future: bool) -> tuple[Tensor, Tensor]:
+        """Embeddings and the left context of the next. lens_B: embeddings that are each stream's own, counting those that only lend
+        context, with which x ends where ``future`` says so."""
+        image = self.embed(x_BTF, None)
+        pad_BS = torch.arange(image.shape[1], device=image.device) >= lens_B.unsqueeze(1)
+        image = image.masked_fill(pad_BS[:, :, None, None], 0.0)
+        used = image.shape[1] - (CONTEXT if future else 0)
+        following_BLQC = torch.cat((past_BLQC, image[:, :used]), dim=1)[:, -CONTEXT:]
+        return self.project(self.convnext(image, past_BLQC, future, None), None), following_BLQC
 
     def forward(self, x_BTF: Tensor, lens_B: Tensor | None, step: int | None) -> Tensor:
         """(B, S, output_dim) of whole utterances. lens_B: embeddings of each utterance; None: all of them everywhere."""
@@ -135,4 +164,33 @@ class Frontend(nn.Module):
 
     def project(self, x_BTQC: Tensor, step: int | None) -> Tensor:
         x = self.norm(self.whiten(linear(x_BTQC.flatten(2), self.out_proj), step), step)
+        return x if step is None else x * dropout_mask((x.shape[0], 1, x.shape[2]), DROPOUT(step), x)
+
+
+class FrameFrontend(nn.Module):
+    """(B, T, F) to (B, T // factor, output_dim): stacked frames, projected. The interface is that of :class:`Frontend`."""
+
+    reads_mel = False
+
+    def __init__(self, feature_dim: int, output_dim: int, factor: int) -> None:
+        super().__init__()
+        self.factor = self.min_frames = factor
+        self.out_proj = nn.Linear(factor * feature_dim, output_dim)
+        self.norm = BiasNorm(output_dim)
+        self.whiten = Whiten(4.0, grad_scale=0.02)
+
+    def frames_out(self, lens_B: Tensor) -> Tensor:
+        return lens_B // self.factor
+
+    def features_needed(self, chunk: int) -> int:
+        return chunk * self.factor
+
+    def start(self, streams: int, device: torch.device | str) -> Tensor:
+        return torch.zeros(streams, 0, device=device)
+
+    def step(self, x_BTF: Tensor, lens_B: Tensor, past: Tensor, future: bool) -> tuple[Tensor, Tensor]:
+        return self(x_BTF, lens_B, None), past
+
+    def forward(self, x_BTF: Tensor, lens_B: Tensor | None, step: int | None) -> Tensor:
+        x = self.norm(self.whiten(linear(stacked(x_BTF, self.factor), self.out_proj), step), step)
         return x if step is None else x * dropout_mask((x.shape[0], 1, x.shape[2]), DROPOUT(step), x)

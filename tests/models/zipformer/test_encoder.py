@@ -65,11 +65,11 @@ def test_a_wrong_config_is_explained(values: dict[str, Any], message: str) -> No
 
 def test_frames_out_is_what_comes_out() -> None:
     encoder = encoder_of().eval()
-    for frames in range(Zipformer.min_frames, 40):
+    for frames in range(encoder.min_frames, 40):
         with torch.no_grad():
             out = encoder(torch.randn(1, frames, 20), torch.tensor([frames]))
         assert out.frames_BSD.shape[1] == out.lens_B.item() == encoder.frames_out(torch.tensor(frames)) > 0
-    assert encoder.frames_out(torch.tensor(Zipformer.min_frames - 1)) == 0
+    assert encoder.frames_out(torch.tensor(encoder.min_frames - 1)) == 0
     with pytest.raises(ValueError, match="8 feature frames is too short"):
         encoder(torch.randn(1, 8, 20), torch.tensor([8]))
 
