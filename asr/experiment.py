@@ -5,7 +5,7 @@ The resolved config in ``exp/<name>/config.yaml`` is all that decoding, export a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Iterable, Literal, Sequence
 
@@ -13,10 +13,11 @@ import torch
 from pydantic import model_validator
 
 from asr.config import Config, load_config
-from asr.data import CorpusConfig, Dropped, check_targets, read_cuts, training_cuts
+from asr.data import Beside, CorpusConfig, Dropped, check_targets, read_cuts, training_cuts
+from asr.data.loader import stored_features
 from asr.decode import DecodeConfig
 from asr.decode.modified_beam import ModifiedBeam
-from asr.features import FeaturesConfig
+from asr.features import FEATURES, FeaturesConfig
 from asr.lang import LangConfig
 from asr.lm import NgramConfig
 from asr.losses import LossConfig, Losses, build_losses
@@ -26,16 +27,21 @@ from asr.score.errors import align, count
 from asr.tokens import Tokenizer, TokensConfig, load_tokenizer
 from asr.train import TrainConfig
 from asr.train.text import LmConfig
-from asr.types import EncoderOut, Targets
+from asr.types import EncoderOut, Targets, UnitSpace
 
 
 class ExperimentConfig(Config):
-    """Everything a run depends on. One YAML file; ``exp/<name>/config.yaml`` holds it resolved."""
+    """Everything a run depends on. One YAML file; ``exp/<name>/config.yaml`` holds it resolved.
+
+    units: discrete units beside the features, which a frontend puts beside each frame, a context reads of the neighbours, and an ``mvq``
+        loss predicts, whichever there are. Without them, context and ``mvq`` mean the features, which then are units themselves.
+    """
 
     name: str
     seed: int = 42
     corpus: CorpusConfig
     features: FeaturesConfig = FeaturesConfig()
+    units: FeaturesConfig | None = None
     tokens: TokensConfig
     lang: LangConfig = LangConfig()
     ngram: NgramConfig = NgramConfig()
@@ -59,6 +65,24 @@ class ExperimentConfig(Config):
                 raise ValueError(f"search '{name}' composes on the fly, which wants graphs of unigrams: set lang.graph_order=1")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_masks_of_bins_on_units(cls, values: Any) -> Any:
+        """SpecAugment is the default, but not of units."""
+        if not isinstance(values, dict) or not isinstance(values.get("features"), dict):
+            return values
+        features = FEATURES.get(str(values["features"].get("type")))
+        if features is None or not features.Config.discrete:
+            return values
+        train = values.get("train") or {}
+        return {**values, "train": {**train, "batches": {"spec_augment": None, **(train.get("batches") or {})}}}
+
+    @model_validator(mode="after")
+    def _units_are_units(self) -> "ExperimentConfig":
+        if self.units is not None and not self.units.discrete:
+            raise ValueError("units: these are discrete units beside the features, and 'fbank' has none")
+        return self
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -80,6 +104,11 @@ class Layout:
         if not self.config.features.stored:
             return self.cuts(split)
         return self.data / self.config.features.name / f"{split}.jsonl.gz"
+
+    def units(self, split: str) -> Path:
+        """Cuts with the units beside the features."""
+        config = self.config.units or self.config.features
+        return self.data / config.name / f"{split}.jsonl.gz"
 
     def shar(self, split: str) -> Path:
         """Shards of a split, where they were written."""
@@ -128,7 +157,36 @@ class Layout:
 
 
 def build_model(config: ExperimentConfig, tokenizer: Tokenizer) -> Transducer:
-    return Transducer(config.model, config.features.dim, tokenizer.vocab_size)
+    """Raises ValueError where the model has parts for units that the config does not name, or the reverse."""
+    own, beside = (unit_space(features) for features in (config.features, config.units))
+    if beside is not None and mixed(config):
+        return Transducer(config.model, config.features.dim + beside.codebooks, tokenizer.vocab_size, beside)
+    return Transducer(config.model, config.features.dim, tokenizer.vocab_size, own, beside)
+
+
+def unit_space(features: Any) -> UnitSpace | None:
+    return UnitSpace(features.codebooks, features.vocabulary) if features is not None and features.discrete else None
+
+
+def mixed(config: ExperimentConfig) -> bool:
+    """Whether each frame of features has units beside it."""
+    return config.units is not None and config.model.frontend is not None and not config.features.discrete
+
+
+def beside(config: ExperimentConfig, layout: Layout, split: str, targets: bool) -> Beside | None:
+    """The units that batches of a split carry beside their features, None where nothing wants any. targets: with what losses predict."""
+    context: Any = config.model.context
+    codes = targets and any(loss.type == "mvq" for loss in config.losses.values())
+    past, future = (context is not None and getattr(context, side) for side in ("past", "future"))
+    if not (mixed(config) or codes or past or future):
+        return None
+    units: Any = config.units or config.features
+    if mixed(config) and not getattr(units, "every_frame", True):
+        raise ValueError("units: beside each frame of the features stands a unit of its time: set deduplicate to false, and bpe to null")
+    return Beside(
+        layout.units(split), partial(stored_features, config=units), UnitSpace(units.codebooks, units.vocabulary),
+        input=config.features.frame_shift / units.frame_shift if mixed(config) else None, codes=codes, past=past, future=future,
+    )
 
 
 def experiment_losses(config: ExperimentConfig, model: Transducer, tokenizer: Tokenizer) -> Losses:

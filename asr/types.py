@@ -6,6 +6,7 @@ Shape legend, used as suffixes of tensor names throughout the project:
     T  feature frames                 S  encoder frames (after subsampling)
     F  feature bins                   D  channels of a hidden layer
     U  tokens of a transcript         V  vocabulary, blank (id 0) included
+    Q  codebooks of discrete units    C  numbers of a frame that stand before its units
 """
 from __future__ import annotations
 
@@ -20,15 +21,32 @@ BLANK = 0
 
 
 @dataclass(frozen=True)
+class UnitSpace:
+    """Which discrete units there are: ids 0..vocabulary-1 in each of the codebooks; ``vocabulary`` itself is that of a masked unit."""
+
+    codebooks: int
+    vocabulary: int
+
+    def check(self, units_BTQ: Tensor) -> None:
+        """Raises ValueError for units of other codebooks or of a larger vocabulary."""
+        if units_BTQ.shape[-1] != self.codebooks:
+            raise ValueError(f"the model was trained on units of {self.codebooks} codebooks, these have {units_BTQ.shape[-1]}")
+        if units_BTQ.numel() and (highest := int(units_BTQ.max())) > self.vocabulary:
+            raise ValueError(f"the model was trained on units 0 to {self.vocabulary - 1}, and there is a {highest}: another extractor's?")
+
+
+@dataclass(frozen=True)
 class Targets:
     """Token sequences of a batch.
 
     tokens_BU: int64 (B, U), padded with ``BLANK``.
     lens_B: int64 (B,), the number of real tokens of each row; may be zero.
+    codes_BTQ: int64 (B, T, Q), padded with -1, the units beside the features, at their own rate, where a loss predicts them.
     """
 
     tokens_BU: Tensor
     lens_B: Tensor
+    codes_BTQ: Tensor | None = None
 
     @classmethod
     def from_lists(cls, sequences: Sequence[Sequence[int]]) -> "Targets":
@@ -43,20 +61,23 @@ class Targets:
         return [row[:n] for row, n in zip(self.tokens_BU.tolist(), self.lens_B.tolist())]
 
     def to(self, device: torch.device | str) -> "Targets":
-        return Targets(self.tokens_BU.to(device), self.lens_B.to(device))
+        return Targets(self.tokens_BU.to(device), self.lens_B.to(device), None if self.codes_BTQ is None else self.codes_BTQ.to(device))
 
 
 @dataclass(frozen=True)
 class Batch:
     """One mini-batch, as the data package makes it.
 
-    features_BTF: float32 (B, T, F), padded with the features' padding value.
+    features_BTF: float32 (B, T, F), padded with the features' padding value. Discrete units are int64 (B, T, Q), padded with -1;
+        units beside other features are the last Q of the F columns, any negative number being padding.
     feature_lens_B: int64 (B,), frames of each utterance, 1 <= lens <= T.
     ids: B utterance (cut) ids, for error messages and results.
     texts: B transcripts after text normalisation.
     durations: B durations in seconds.
     targets: token sequences, or None where the data was loaded without a tokenizer.
     copies: of each utterance, differently augmented; the B rows are all utterances, and all of them again.
+    before_BTQ, after_BTQ: int64, padded with -1, the units of the utterance before and after in the same recording, where the model
+        looks at them; an utterance without such a neighbour has nothing but padding.
     """
 
     features_BTF: Tensor
@@ -66,6 +87,8 @@ class Batch:
     durations: tuple[float, ...]
     targets: Targets | None = None
     copies: int = 1
+    before_BTQ: Tensor | None = None
+    after_BTQ: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +102,8 @@ class Batch:
         return replace(
             self, features_BTF=self.features_BTF.to(device), feature_lens_B=self.feature_lens_B.to(device),
             targets=None if self.targets is None else self.targets.to(device),
+            before_BTQ=None if self.before_BTQ is None else self.before_BTQ.to(device),
+            after_BTQ=None if self.after_BTQ is None else self.after_BTQ.to(device),
         )
 
 

@@ -20,6 +20,7 @@ from asr.cli.forced_alignment import forced_alignments
 from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.data import evaluation_loader, read_transcripts
+from asr.experiment import beside
 from asr.score.timed import write_alignments
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
             texts = {utterance.id: utterance.hyp for utterance in hypotheses.read(decoded).utterances}
         else:
             texts = {item.id: item.text for item in read_transcripts(layout.features(split))} if args.text is None else read_text(args.text)
-        loader = evaluation_loader(layout.features(split), config.features, max_duration=config.decode.max_duration)
+        loader = evaluation_loader(layout.features(split), config.features, max_duration=config.decode.max_duration,
+                                   beside=beside(config, layout, split, targets=False))
         batches = tqdm(loader, desc=f"aligning {split}", unit="batch", disable=None)
         found = {one.id: one for one in forced_alignments(recogniser, args.method, batches, texts)}
         directory = layout.align(f"{split}.{args.search}" if args.search else split)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     driver = Driver(recogniser, searches, build, layout.tuned)
     for name in args.splits:
         outcomes = driver.decode(
-            _split(layout, name), partial(_batches, config, layout.features(name), args.workers, name), tune=args.tune, untuned=args.untuned
+            _split(layout, name), partial(_batches, config, layout, args.workers, name), tune=args.tune, untuned=args.untuned
         )
         print(table(name, outcomes))
         if args.tune:
@@ -72,8 +72,12 @@ def _split(layout: Any, name: str) -> Split:
     return Split(name, references, fingerprint(cuts), layout.decode(name))
 
 
-def _batches(config: Any, cuts: Path, workers: int, split: str) -> Any:
+def _batches(config: Any, layout: Any, workers: int, split: str) -> Any:
     from asr.data import evaluation_loader
+    from asr.experiment import beside
 
-    loader = evaluation_loader(cuts, config.features, max_duration=config.decode.max_duration, workers=workers)
+    loader = evaluation_loader(
+        layout.features(split), config.features, max_duration=config.decode.max_duration, workers=workers,
+        beside=beside(config, layout, split, targets=False),
+    )
     return tqdm(loader, desc=f"decoding {split}", unit="batch", disable=None)

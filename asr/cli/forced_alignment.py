@@ -31,7 +31,7 @@ def forced_alignments(
     for batch in batches:
         batch = batch.to(next(model.parameters()).device)
         rows = [row for row, id in enumerate(batch.ids) if id in texts and not tokenizer.unknown(texts[id])]
-        out = model.encode(batch.features_BTF, batch.feature_lens_B)
+        out = model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)
         some = EncoderOut(out.frames_BSD[rows], out.lens_B[rows])
         aligned = dict(zip(rows, _hypotheses(recogniser, method, some, [texts[batch.ids[row]] for row in rows]))) if rows else {}
         for row, id in enumerate(batch.ids):

@@ -21,7 +21,7 @@ from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.data import BatchConfig, training_loader
 from asr.decode import build_search, to_text
-from asr.experiment import experiment_losses, unusable
+from asr.experiment import beside, experiment_losses, unusable
 from asr.files import atomic_write
 from asr.train.checkpoints import CheckpointConfig, CheckpointStore
 from asr.types import Batch
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
         log.warning("%d utterances were of no use in training and have no loss: see %s", len(exclude), layout.exp / "problems.jsonl")
     shar = config.train.batches.shar if args.split == "train" else None
     plain = BatchConfig(max_duration=config.decode.max_duration, workers=args.workers, spec_augment=None, shar=shar)
-    loader = training_loader(layout.features(args.split), plain, config.features, recogniser.tokenizer, seed=0, epoch=0, exclude=exclude)
+    loader = training_loader(layout.features(args.split), plain, config.features, recogniser.tokenizer, seed=0, epoch=0, exclude=exclude,
+                             beside=beside(config, layout, args.split, targets=True))
     found = sorted(_measured(config, layout, recogniser, tqdm(loader, desc=f"losses of {args.split}", unit="batch", disable=None)),
                    key=lambda outlier: (-outlier.loss_per_token, outlier.id))
     listed = layout.exp / "outliers.tsv"
@@ -82,7 +83,7 @@ def _measured(config: Any, layout: Any, recogniser: Any, batches: Iterable[Batch
     for batch in batches:
         batch = batch.to(next(recogniser.model.parameters()).device)
         assert batch.targets is not None
-        encoder_out = recogniser.model.encode(batch.features_BTF, batch.feature_lens_B)
+        encoder_out = recogniser.model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)
         loss_B = losses(encoder_out, batch.targets, recogniser.model, newest["position"]["step"]).total_B
         tokens_B = batch.targets.lens_B.clamp(min=1)
         heard = [to_text(best[0], recogniser.tokenizer) for best in search.decode(encoder_out)]

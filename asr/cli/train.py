@@ -18,7 +18,7 @@ from asr.cli.batch_size import with_batch_size
 from asr.cli.program import config_arguments, open_experiment
 from asr.config import dump_config
 from asr.data import evaluation_loader, training_loader
-from asr.experiment import ExperimentConfig, Layout, build_model, experiment_losses, split_cuts, unusable
+from asr.experiment import ExperimentConfig, Layout, beside, build_model, experiment_losses, split_cuts, unusable
 from asr.files import atomic_dir, fingerprint
 from asr.tokens import load_tokenizer
 from asr.train import Trainer
@@ -69,10 +69,11 @@ def run(args: argparse.Namespace) -> None:
         if ranks.main:
             trainer.problems.report([(item.id, item.reason) for item in dropped])
     load_epoch = partial(training_loader, layout.features("train"), config.train.batches, config.features, tokenizer, seed=config.seed,
-                         rank=ranks.rank, world_size=ranks.size, exclude=exclude["train"])
+                         rank=ranks.rank, world_size=ranks.size, exclude=exclude["train"],
+                         beside=beside(config, layout, "train", targets=True))
     validation = None if "dev" not in exclude else partial(
         evaluation_loader, layout.features("dev"), config.features, tokenizer, max_duration=config.train.batches.seconds,
-        exclude=exclude["dev"])
+        exclude=exclude["dev"], beside=beside(config, layout, "dev", targets=True))
     outcome = trainer.run(lambda epoch, skip: load_epoch(epoch=epoch, skip_batches=skip), validation)
     log.info("%s: %s after %d steps, %.1f min", layout.exp, outcome, trainer.position.step, trainer.seconds / 60)
     ranks.close()
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
 
 def identity(config: ExperimentConfig, layout: Layout) -> dict[str, Any]:
     """What the weights depend on: the config without what may change on resuming, and the data it is trained on."""
-    values = config.model_dump(mode="json", include={"seed", "features", "tokens", "model", "losses", "train"},
+    values = config.model_dump(mode="json", include={"seed", "features", "units", "tokens", "model", "losses", "train"},
                                exclude={"train": {**dict.fromkeys(FREE, True), "batches": FREE_BATCHES}})
     shar = config.train.batches.shar
     if shar is not None:

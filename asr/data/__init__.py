@@ -1,5 +1,6 @@
 """Corpora to batches: sources, splits, checks, manifests, stored features, augmentation, loaders. With features, all that knows lhotse."""
 from asr.data.batches import BatchConfig, Extremes, extremes
+from asr.data.beside import Beside
 from asr.data.checks import check_targets
 from asr.data.corpus import CorpusConfig, prepare_corpus
 from asr.data.loader import BatchLoader, evaluation_loader, training_cuts, training_loader
@@ -8,7 +9,7 @@ from asr.data.shar_writer import write_shar
 from asr.data.stored import compute_features
 
 __all__ = [
-    "BatchConfig", "BatchLoader", "CorpusConfig", "Dropped", "Extremes", "Transcript", "check_targets", "compute_features",
+    "BatchConfig", "BatchLoader", "Beside", "CorpusConfig", "Dropped", "Extremes", "Transcript", "check_targets", "compute_features",
     "evaluation_loader", "extremes", "prepare_corpus", "read_cuts", "read_dropped", "read_transcripts", "summary", "training_cuts",
     "training_loader", "write_cuts", "write_shar",
 ]

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from asr.config import Config as BaseConfig
 from asr.data.augment import Noise, Reverb
 from asr.data.checks import Tokenizer
-from asr.features import Fbank, SpecAugment
+from asr.features import Fbank, SpecAugment, UnitAugment
 
 BATCHES_PER_BUCKET = 4
 
@@ -63,7 +63,8 @@ class BatchConfig(BaseConfig):
     perturb_volume: lowest and highest factor that samples are multiplied by, drawn evenly on a logarithmic scale, e.g. [0.25, 2].
     rir: rooms: speech is convolved with impulse responses, before noise is added.
     noise: background noise mixed in.
-    spec_augment: masks on the features, and time warp; null for none.
+    spec_augment: masks on the features, and time warp; null for none, as it must be where the features are units.
+    unit_augment: masks on units, and swaps; null for none.
     copies: how often each utterance is in a batch, with masks of its own each time; each copy counts in all limits of a batch.
     """
 
@@ -80,6 +81,7 @@ class BatchConfig(BaseConfig):
     rir: Reverb.Config | None = None
     noise: Noise.Config | None = None
     spec_augment: SpecAugment.Config | None = SpecAugment.Config()
+    unit_augment: UnitAugment.Config | None = None
     copies: int = Field(default=1, ge=1, le=2)
 
     @property

@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +22,12 @@ from tqdm import tqdm
 
 from asr.data.augment import Noise, Reverb, perturb_volume
 from asr.data.batches import BatchConfig, derived_seed, evaluation_plan, padding, training_plan
+from asr.data.beside import Beside
 from asr.data.checks import Tokenizer
 from asr.data.manifests import read_cuts
 from asr.data.shar import SharPlan, shar_cuts
-from asr.features import Fbank, SpecAugment
-from asr.types import Batch, Targets
+from asr.features import Fbank, SpecAugment, UnitAugment
+from asr.types import Batch, Targets, UnitSpace
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -62,19 +64,21 @@ class BatchLoader:
 
 def training_loader(
     cuts_path: Path, config: BatchConfig, features: Fbank.Config, tokenizer: Tokenizer, *, seed: int, epoch: int,
-    skip_batches: int = 0, rank: int = 0, world_size: int = 1, exclude: Collection[str] = (),
+    skip_batches: int = 0, rank: int = 0, world_size: int = 1, exclude: Collection[str] = (), beside: Beside | None = None,
 ) -> BatchLoader:
     """Shuffled, augmented batches of one epoch with targets.
 
     cuts_path: the manifest; where the config names shards, they take its place.
     All ranks see one global sequence of batches; this one takes those with index % world_size == rank, so that at the end of an
     epoch some may have one batch less. skip_batches: how many batches of the global sequence were done before; they cost nothing.
-    exclude: ids of utterances to leave out (see ``check_targets``).
-    Raises ValueError where the audio is to change and the features are stored, where features are missing, or none is left.
+    exclude: ids of utterances to leave out (see ``check_targets``). beside: units that the batches carry, too.
+    Raises ValueError where the audio is to change and the features are stored, where features are missing, or none is left, and for
+    augmentation of another kind than the features'.
     """
     if features.stored and config.changes_audio:
         raise ValueError("perturb_speed, perturb_volume, rir and noise change the audio, so stored features are of no use: "
                          "set features.stored: false")
+    _check_kinds(config, features, beside)
     plan: Any
     if config.shar is not None:
         plan = SharPlan(config.shar, config, features, tokenizer if config.max_lattice else None, seed=seed, epoch=epoch, exclude=exclude)
@@ -85,9 +89,28 @@ def training_loader(
         counts = _token_counts(cuts_path, _stamp(cuts_path), tokenizer) if config.max_lattice else {}
         plan = training_plan(cuts, config, seed, epoch, lambda cut: counts[cut.id])
     cache = _cached_features(cuts_path, _stamp(cuts_path), features) if config.cache else None
-    dataset = _Batches(plan, features, tokenizer, cache, _Augmentation(config, features.sample_rate, seed, epoch))
+    augmentation = _Augmentation(config, features.sample_rate, _input_units(features, beside), seed, epoch)
+    dataset = _Batches(plan, features, tokenizer, cache, augmentation, beside)
     indices = [index for index in range(skip_batches, len(plan)) if index % world_size == rank]
     return BatchLoader(dataset, indices, 0 if config.cache else config.workers)
+
+
+def _input_units(features: Any, beside: Beside | None) -> UnitSpace | None:
+    """Those that a frame of input ends with; None where it has none."""
+    if features.discrete:
+        return UnitSpace(features.codebooks, features.vocabulary)
+    return None if beside is None or beside.input is None else beside.space
+
+
+def _check_kinds(config: BatchConfig, features: Fbank.Config, beside: Beside | None) -> None:
+    if features.discrete and config.spec_augment is not None:
+        raise ValueError("train.batches.spec_augment changes numbers and the features are units: set it to null; unit_augment masks units")
+    if config.unit_augment is not None and _input_units(features, beside) is None:
+        raise ValueError("train.batches.unit_augment changes units and the features have none: set it to null; spec_augment masks numbers")
+    if beside is not None and config.shar is not None:
+        raise ValueError("train.batches.shar: units beside the features are looked up by id, which shards cannot do: set it to null")
+    if beside is not None and (beside.input is not None or beside.codes) and config.perturb_speed:
+        raise ValueError("train.batches.perturb_speed: the units beside the features are of audio at its own speed: leave it out")
 
 
 def training_cuts(cuts_path: Path, config: BatchConfig) -> "Iterable[MonoCut]":
@@ -97,7 +120,7 @@ def training_cuts(cuts_path: Path, config: BatchConfig) -> "Iterable[MonoCut]":
 
 def evaluation_loader(
     cuts_path: Path, features: Fbank.Config, tokenizer: Tokenizer | None = None, *, max_duration: float = 120.0, workers: int = 0,
-    exclude: Collection[str] = (),
+    exclude: Collection[str] = (), beside: Beside | None = None,
 ) -> BatchLoader:
     """Every utterance once, the longest first; at most ``max_duration`` seconds in a batch, padding included.
 
@@ -107,7 +130,7 @@ def evaluation_loader(
     if not cuts:
         raise ValueError(f"{cuts_path}: no utterance is left")
     plan = evaluation_plan(cuts, max_duration)
-    return BatchLoader(_Batches(plan, features, tokenizer, None, None), range(len(plan)), workers)
+    return BatchLoader(_Batches(plan, features, tokenizer, None, None, beside), range(len(plan)), workers)
 
 
 class _Failure:
@@ -120,11 +143,13 @@ class _Failure:
 class _Augmentation:
     """Everything that is random about the batch with a given index."""
 
-    def __init__(self, config: BatchConfig, sample_rate: int, seed: int, epoch: int) -> None:
+    def __init__(self, config: BatchConfig, sample_rate: int, units: UnitSpace | None, seed: int, epoch: int) -> None:
         self.volume = config.perturb_volume
         self.reverb = None if config.rir is None else Reverb(config.rir, sample_rate)
         self.noise = None if config.noise is None else Noise(config.noise, sample_rate)
         self.spec_augment = None if config.spec_augment is None else SpecAugment(config.spec_augment)
+        self.unit_augment = None if config.unit_augment is None or units is None else UnitAugment(config.unit_augment, units.vocabulary)
+        self._codebooks = 0 if units is None else units.codebooks
         self.copies = config.copies
         self._position = (seed, epoch)
 
@@ -142,10 +167,18 @@ class _Augmentation:
 
     def features(self, features_BTF: Tensor, lens_B: Tensor, index: int) -> Tensor:
         """All copies, (copies * B, T, F)."""
+        numbers_BTC, units_BTQ = features_BTF.split((features_BTF.shape[2] - self._codebooks, self._codebooks), dim=2)
         if self.spec_augment is None:
-            return features_BTF.repeat(self.copies, 1, 1)
-        generator = torch.Generator().manual_seed(derived_seed(*self._position, index, "features"))
-        return self.spec_augment(features_BTF, lens_B, generator, self.copies)
+            numbers_BTC = numbers_BTC.repeat(self.copies, 1, 1)
+        else:
+            generator = torch.Generator().manual_seed(derived_seed(*self._position, index, "features"))
+            numbers_BTC = self.spec_augment(numbers_BTC, lens_B, generator, self.copies)
+        if self.unit_augment is None:
+            units_BTQ = units_BTQ.repeat(self.copies, 1, 1)
+        else:
+            generator = torch.Generator().manual_seed(derived_seed(*self._position, index, "units"))
+            units_BTQ = self.unit_augment(units_BTQ.long(), lens_B, generator, self.copies)
+        return torch.cat((numbers_BTC, units_BTQ.to(numbers_BTC.dtype)), dim=2)
 
 
 class _Batches(Dataset):  # type: ignore[type-arg]
@@ -153,13 +186,14 @@ class _Batches(Dataset):  # type: ignore[type-arg]
 
     def __init__(
         self, plan: "list[list[MonoCut]] | SharPlan", features: Fbank.Config, tokenizer: Tokenizer | None,
-        cache: Mapping[str, Tensor] | None, augmentation: _Augmentation | None,
+        cache: Mapping[str, Tensor] | None, augmentation: _Augmentation | None, beside: Beside | None,
     ) -> None:
         self.plan = plan
         self.features = features
         self.tokenizer = tokenizer
         self.cache = cache
         self.augmentation = augmentation
+        self.beside = beside
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -172,7 +206,7 @@ class _Batches(Dataset):  # type: ignore[type-arg]
             return _Failure(str(error))
 
     def _batch(self, cuts: "Sequence[MonoCut]", index: int) -> Batch:
-        augmentation = self.augmentation
+        augmentation, beside = self.augmentation, self.beside
         copies = 1 if augmentation is None else augmentation.copies
         rng = augmentation.audio(index) if augmentation is not None else None
         matrices = []
@@ -186,16 +220,20 @@ class _Batches(Dataset):  # type: ignore[type-arg]
                 if augmentation is not None and rng is not None:
                     samples = augmentation.waveform(samples, rng)
                 matrices.append(_extractor(self.features)(samples))
+            if beside is not None and beside.input is not None:
+                matrices[-1] = beside.joined(cut.id, matrices[-1])
         lens_B = torch.tensor([len(matrix) for matrix in matrices])
         features_BTF = torch.nn.utils.rnn.pad_sequence(matrices, batch_first=True, padding_value=self.features.padding_value)
         if augmentation is not None:
             features_BTF = augmentation.features(features_BTF, lens_B, index)
-        texts = copies * tuple(cut.supervisions[0].text or "" for cut in cuts)
+        ids, texts = copies * tuple(cut.id for cut in cuts), copies * tuple(cut.supervisions[0].text or "" for cut in cuts)
+        targets = None if self.tokenizer is None else Targets.from_lists([self.tokenizer.encode(text) for text in texts])
+        if targets is not None and beside is not None and beside.codes:
+            targets = replace(targets, codes_BTQ=beside.batch(ids))
         return Batch(
-            features_BTF, lens_B.repeat(copies), ids=copies * tuple(cut.id for cut in cuts), texts=texts,
-            durations=copies * tuple(cut.duration for cut in cuts),
-            targets=None if self.tokenizer is None else Targets.from_lists([self.tokenizer.encode(text) for text in texts]),
-            copies=copies,
+            features_BTF, lens_B.repeat(copies), ids=ids, texts=texts, durations=copies * tuple(cut.duration for cut in cuts),
+            targets=targets, copies=copies,
+            before_BTQ=None if beside is None else beside.before(ids), after_BTQ=None if beside is None else beside.after(ids),
         )
 
 

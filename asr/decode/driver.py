@@ -201,7 +201,7 @@ class Driver:
             started = _now(device)
             with torch.no_grad():
                 batch = batch.to(device)
-                encoder_out = model.encode(batch.features_BTF, batch.feature_lens_B)
+                encoder_out = model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)
             encoder_seconds += _now(device) - started
             first_passes: dict[str, tuple[Paths, float]] = {}
             for job in jobs:

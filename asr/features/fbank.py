@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import Any, Callable, Literal
+from typing import Any, Callable, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +36,8 @@ class Fbank:
         num_mel_bins: int = Field(default=80, ge=4)
         sample_rate: int = Field(default=16000, ge=2000)
         stored: bool = True
+
+        discrete: ClassVar[bool] = False
 
         @property
         def name(self) -> str:

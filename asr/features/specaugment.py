@@ -5,6 +5,8 @@ Shape legend: asr/types.py.
 """
 from __future__ import annotations
 
+from typing import Iterator
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -40,7 +42,7 @@ class SpecAugment:
         """
         augmented = features_BTF.repeat(copies, 1, 1)
         for row, length in enumerate(lens_B.tolist()):
-            if _uniform(generator) < self.config.probability:
+            if uniform(generator) < self.config.probability:
                 warped_TF = self._warped(features_BTF[row, :length], generator)
                 for copy in augmented[row :: len(features_BTF)]:
                     copy[:length] = self._masked(warped_TF.clone(), generator)
@@ -56,12 +58,9 @@ class SpecAugment:
         frames, bins = features_TF.shape
         mean = features_TF.mean()
         for _ in range(config.frequency_masks):
-            start, end = _span(bins, min(config.frequency_width, bins), generator)
+            start, end = span(bins, min(config.frequency_width, bins), generator)
             features_TF[:, start:end] = mean
-        budget = int(config.time_fraction * frames)
-        masks = min(config.time_masks, -(-budget // config.time_width))
-        for _ in range(masks):
-            start, end = _span(frames, min(config.time_width, budget // masks), generator)
+        for start, end in time_spans(frames, config.time_masks, config.time_width, config.time_fraction, generator):
             features_TF[start:end] = mean
         return features_TF
 
@@ -80,7 +79,15 @@ def time_warp(features_TF: Tensor, most: int, generator: torch.Generator) -> Ten
     ])
 
 
-def _span(size: int, widest: int, generator: torch.Generator) -> tuple[int, int]:
+def time_spans(frames: int, most: int, width: int, fraction: float, generator: torch.Generator) -> Iterator[tuple[int, int]]:
+    """At most so many intervals inside 0..frames, each at most ``width`` long, all together at most ``fraction`` of the frames."""
+    budget = int(fraction * frames)
+    masks = min(most, -(-budget // width))
+    for _ in range(masks):
+        yield span(frames, min(width, budget // masks), generator)
+
+
+def span(size: int, widest: int, generator: torch.Generator) -> tuple[int, int]:
     """A random interval inside 0..size, of 0 to ``widest`` in width."""
     width = _integer(0, widest, generator)
     start = _integer(0, size - width, generator)
@@ -92,5 +99,5 @@ def _integer(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def _uniform(generator: torch.Generator) -> float:
+def uniform(generator: torch.Generator) -> float:
     return float(torch.rand((), generator=generator))

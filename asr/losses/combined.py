@@ -8,6 +8,7 @@ from torch import nn
 
 from asr.config import one_of
 from asr.losses.ctc import CrCtc, Ctc
+from asr.losses.mvq import Mvq
 from asr.losses.mwer import Mwer, NBest
 from asr.losses.pruned_rnnt import PrunedRnnt
 from asr.losses.pruned_tdt import PrunedTdt
@@ -17,7 +18,7 @@ from asr.models.transducer import Transducer
 from asr.types import EncoderOut, LossOut, Targets
 
 LOSSES: dict[str, Any] = {
-    "rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "tdt": Tdt, "pruned_tdt": PrunedTdt, "mwer": Mwer, "ctc": Ctc, "cr_ctc": CrCtc,
+    "rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "tdt": Tdt, "pruned_tdt": PrunedTdt, "mwer": Mwer, "ctc": Ctc, "cr_ctc": CrCtc, "mvq": Mvq,
 }
 LossConfig = one_of(LOSSES)
 

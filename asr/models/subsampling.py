@@ -65,7 +65,7 @@ def _halved_twice(n: int) -> int:
 class FrameSubsampling(nn.Module):
     """``factor`` frames side by side, projected together; for what a frontend makes of units, at any rate.
 
-    Sak et al., "Fast and accurate recurrent neural network acoustic models for speech recognition", Interspeech 2015, section 4
+    Sak et al., "Fast and accurate recurrent neural network acoustic models for speech recognition", Interspeech 2015
     (stacked frames). A frame needs none of its neighbours; frames that do not fill a stack at the end are left out.
     """
 

@@ -34,7 +34,7 @@ CLOSE = 1.03
 """A number of utterances that is less than so many times greater is not worth another measurement."""
 
 
-def find_max_duration(config: TrainConfig, model: Any, losses: nn.Module, worst: Extremes, feature_dim: int, ranks: Ranks) -> float:
+def find_max_duration(config: TrainConfig, model: Any, losses: nn.Module, worst: Extremes, ranks: Ranks) -> float:
     """Seconds of audio for ``max_duration``, the same in every process. The model and the losses are of no use afterwards.
 
     Raises ValueError where one utterance does not fit, and on a CPU where the config does not state how much memory there is.
@@ -44,7 +44,7 @@ def find_max_duration(config: TrainConfig, model: Any, losses: nn.Module, worst:
     limit = _limit_gb(config, device)
     if config.activation_checkpointing:
         model.checkpoint_activations()
-    probe = Probe(config, model.to(device).train(), losses.to(device).train(), worst, feature_dim, device)
+    probe = Probe(config, model.to(device).train(), losses.to(device).train(), worst, device)
     copies = config.batches.copies
     count = largest(probe, limit, (config.batches.max_utterances or copies * math.ceil(worst.total / worst.seconds)) // copies)
     count = min(ranks.gather(count))
@@ -85,9 +85,9 @@ class Probe:
     """GB that training takes at most in a step whose batch has so many utterances of the worst kind, in the copies that the config
     asks for; inf where memory runs out."""
 
-    def __init__(self, config: TrainConfig, model: Any, losses: nn.Module, worst: Extremes, feature_dim: int, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, model: Any, losses: nn.Module, worst: Extremes, device: torch.device) -> None:
         self._config, self._model, self._losses, self._device = config, model, losses, device
-        self._worst, self._feature_dim = worst, feature_dim
+        self._worst = worst
         self._parameters = [p for p in [*model.parameters(), *losses.parameters()] if p.requires_grad]
         self._state_gb = STATE_BYTES * sum(p.numel() for p in self._parameters) / 1e9
 
@@ -111,7 +111,7 @@ class Probe:
         rows = copies * count
         if self._config.batches.max_lattice is not None:
             tokens = min(tokens, max(0, int(self._config.batches.max_lattice / (rows * self._worst.seconds)) - 1))
-        features_BTF = torch.randn(rows, self._worst.frames, self._feature_dim).to(self._device)
+        features_BTF = self._model.noise(rows, self._worst.frames).to(self._device)
         lens_B = torch.full((rows,), self._worst.frames)
         targets = Targets(torch.randint(1, self._model.vocab_size, (rows, tokens)), torch.full((rows,), tokens)).to(self._device)
         self._model.on_step(0)

@@ -30,7 +30,8 @@ def initialise(model: nn.Module, state: Mapping[str, Tensor], *, symbols: Sequen
         part = name.partition(".")[0]
         if source is None or source.shape[1:] != target.shape[1:] or source.dim() != target.dim():
             continue
-        if source.dim() and (len(source), len(target)) == (len(state_symbols), len(symbols)) and part != "encoder" and rows:
+        per_token = source.dim() > 0 and (len(source), len(target)) == (len(state_symbols), len(symbols))
+        if per_token and part not in ("encoder", "frontend", "context") and rows:
             target[new_rows] = source[old_rows].to(target)
         elif source.shape == target.shape:
             target.copy_(source)

@@ -145,7 +145,8 @@ class Step:
         """(losses, encoder frames (B,)) of a batch on the device, under autocast where that is asked for."""
         assert batch.targets is not None, "training needs batches with targets"
         with self._autocast():
-            encoder_out = replace(self.model.encode(batch.features_BTF, batch.feature_lens_B), copies=batch.copies)
+            encoder_out = self.model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)
+            encoder_out = replace(encoder_out, copies=batch.copies)
             return self.losses(encoder_out, batch.targets, self.model, step), encoder_out.lens_B
 
     def _autocast(self) -> ContextManager[Any]:
@@ -293,8 +294,13 @@ def _select(batch: Batch, utterances: Sequence[int]) -> Batch:
     if targets is not None:
         token_lens_B = targets.lens_B[rows]
         longest = int(token_lens_B.max()) if len(rows) else 0
-        targets = Targets(targets.tokens_BU[rows, :longest], token_lens_B)
+        targets = Targets(targets.tokens_BU[rows, :longest], token_lens_B, _rows(targets.codes_BTQ, rows))
     return Batch(
         batch.features_BTF[rows, : int(lens_B.max()) if len(rows) else 0], lens_B, tuple(batch.ids[row] for row in rows),
         tuple(batch.texts[row] for row in rows), tuple(batch.durations[row] for row in rows), targets, batch.copies,
+        _rows(batch.before_BTQ, rows), _rows(batch.after_BTQ, rows),
     )
+
+
+def _rows(units_BTQ: Tensor | None, rows: Sequence[int]) -> Tensor | None:
+    return None if units_BTQ is None else units_BTQ[list(rows)]

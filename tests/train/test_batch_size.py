@@ -28,7 +28,7 @@ def config(**batches: Any) -> TrainConfig:
 
 def probe(**batches: Any) -> Probe:
     model = tiny.model()
-    return Probe(config(**batches), model.train(), tiny.losses(model), WORST, tiny.FEATURES, torch.device("cpu"))
+    return Probe(config(**batches), model.train(), tiny.losses(model), WORST, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 100, 5000])
@@ -67,7 +67,7 @@ def find_and_measure() -> None:
     measure = probe()
     measure(1)
     limit = measure(1) + 0.2
-    seconds = find_max_duration(config(memory_gb=limit), tiny.model(), tiny.losses(tiny.model()), WORST, tiny.FEATURES, Ranks())
+    seconds = find_max_duration(config(memory_gb=limit), tiny.model(), tiny.losses(tiny.model()), WORST, Ranks())
     count = round(seconds / WORST.seconds)
     assert count > 1 and seconds == pytest.approx(count * WORST.seconds)
     assert measure(count) < limit + 0.05 and measure(2 * count) > limit, (count, limit, measure(count), measure(2 * count))
@@ -75,7 +75,7 @@ def find_and_measure() -> None:
 
 def test_limits_of_the_config_and_of_the_corpus_hold() -> None:
     model = tiny.model()
-    arguments: Any = (model, tiny.losses(model), Extremes(0.5, 50, 2, 1.6), tiny.FEATURES, Ranks())
+    arguments: Any = (model, tiny.losses(model), Extremes(0.5, 50, 2, 1.6), Ranks())
     assert find_max_duration(config(memory_gb=100), *arguments) == 2.0, "as much as there is"
     assert find_max_duration(config(memory_gb=100, max_utterances=3), *arguments) == 1.5
     assert find_max_duration(config(memory_gb=100, copies=2), *arguments) == 4.0, "all, twice"
@@ -84,7 +84,7 @@ def test_limits_of_the_config_and_of_the_corpus_hold() -> None:
 
 def test_what_cannot_be_said_is_explained() -> None:
     model = tiny.model()
-    arguments: Any = (model, tiny.losses(model), WORST, tiny.FEATURES, Ranks())
+    arguments: Any = (model, tiny.losses(model), WORST, Ranks())
     with pytest.raises(ValueError, match=r"on a CPU, say how much memory training may take: train.batches.memory_gb"):
         find_max_duration(config(), *arguments)
     with pytest.raises(ValueError, match=r"one utterance of 3.0 s with 2 tokens needs more than 0.0 GB"):
@@ -106,6 +106,6 @@ def test_a_gpu_is_filled_to_its_share() -> None:
         pytest.skip("no GPU")
     model = tiny.model()
     gpu = validate(TrainConfig, {"device": "cuda", "batches": {"max_duration": "auto", "memory_gb": 0.3}}, "test")
-    seconds = find_max_duration(gpu, model, tiny.losses(model), WORST, tiny.FEATURES, Ranks())
-    again = Probe(gpu, model, tiny.losses(model).cuda(), WORST, tiny.FEATURES, torch.device("cuda", 0))
+    seconds = find_max_duration(gpu, model, tiny.losses(model), WORST, Ranks())
+    again = Probe(gpu, model, tiny.losses(model).cuda(), WORST, torch.device("cuda", 0))
     assert 0.2 < again(round(seconds / WORST.seconds)) <= 0.31

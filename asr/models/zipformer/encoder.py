@@ -110,7 +110,7 @@ class Zipformer(Checkpointing):
     """Features at 100 Hz to frames at 25 Hz, or others at the rate that the config says; the width is that of the widest stack.
 
     Training needs to know the step (:meth:`set_step`), on which dropout, layer skipping and limits of activations depend.
-    A causal model sees ``chunk_size`` frames (at the stacks' rate, 50 Hz) at a time and ``left_frames`` before them, outside training as these
+    A causal model sees ``chunk_size`` frames (at the stacks' rate) at a time and ``left_frames`` before them, outside training as these
     attributes say (initially the config's), in training as drawn anew for each batch.
     """
 
