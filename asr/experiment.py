@@ -5,7 +5,7 @@ The resolved config in ``exp/<name>/config.yaml`` is all that decoding, export a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Iterable, Literal, Sequence
 
@@ -13,11 +13,11 @@ import torch
 from pydantic import model_validator
 
 from asr.config import Config, load_config
-from asr.data import Beside, CorpusConfig, Dropped, check_targets, read_cuts, training_cuts
-from asr.data.loader import stored_features
+from asr.data import Beside, CorpusConfig, Dropped, check_targets, count_frames, read_cuts, training_cuts
+from asr.data.loader import EXTRACTOR, open_units, stored_features
 from asr.decode import DecodeConfig
 from asr.decode.modified_beam import ModifiedBeam
-from asr.features import FEATURES, FeaturesConfig
+from asr.features import FEATURES, Fbank, FeaturesConfig
 from asr.lang import LangConfig
 from asr.lm import NgramConfig
 from asr.losses import LossConfig, Losses, build_losses
@@ -40,8 +40,8 @@ class ExperimentConfig(Config):
     name: str
     seed: int = 42
     corpus: CorpusConfig
-    features: FeaturesConfig = FeaturesConfig()
-    units: FeaturesConfig | None = None
+    features: FeaturesConfig = Fbank.Config()  # type: ignore[valid-type]
+    units: FeaturesConfig | None = None  # type: ignore[valid-type]
     tokens: TokensConfig
     lang: LangConfig = LangConfig()
     ngram: NgramConfig = NgramConfig()
@@ -101,18 +101,32 @@ class Layout:
 
     def features(self, split: str) -> Path:
         """Cuts to load for training and decoding: those with stored features, or the plain ones where features are made on the fly."""
-        if not self.config.features.stored:
-            return self.cuts(split)
-        return self.data / self.config.features.name / f"{split}.jsonl.gz"
+        return self.stored(self.config.features, split) if self.config.features.stored else self.cuts(split)
+
+    def stored(self, features: Any, split: str) -> Path:
+        """Cuts with stored features of this config."""
+        return self.data / features.name / f"{split}.jsonl.gz"
 
     def units(self, split: str) -> Path:
         """Cuts with the units beside the features."""
-        config = self.config.units or self.config.features
-        return self.data / config.name / f"{split}.jsonl.gz"
+        return self.stored(self.config.units or self.config.features, split)
 
     def shar(self, split: str) -> Path:
         """Shards of a split, where they were written."""
         return self.data / f"shar_{self.config.features.name if self.config.features.stored else 'audio'}" / split
+
+    @property
+    def discrete(self) -> list[Any]:
+        """Configs of the units that the model reads: of its features, and of what is beside them."""
+        return [config for config in (self.config.features, self.config.units) if config is not None and config.discrete]
+
+    def extractor(self, units: Any) -> Path:
+        """What makes these units of audio, beside their manifests."""
+        return self.data / units.name / EXTRACTOR
+
+    def own_extractor(self, units: Any) -> Path:
+        """The experiment's own copy of it."""
+        return self.exp / "units" / units.name
 
     @property
     def lang(self) -> Path:
@@ -183,8 +197,14 @@ def beside(config: ExperimentConfig, layout: Layout, split: str, targets: bool) 
     units: Any = config.units or config.features
     if mixed(config) and not getattr(units, "every_frame", True):
         raise ValueError("units: beside each frame of the features stands a unit of its time: set deduplicate to false, and bpe to null")
+    reader = open_units(units, layout.units(split))
+    assert reader is not None
+
+    def load(cut: Any) -> torch.Tensor:
+        return reader.view(stored_features(cut, units, reader)).units_TQ
+
     return Beside(
-        layout.units(split), partial(stored_features, config=units), UnitSpace(units.codebooks, units.vocabulary),
+        layout.units(split), load, UnitSpace(units.codebooks, units.vocabulary),
         input=config.features.frame_shift / units.frame_shift if mixed(config) else None, codes=codes, past=past, future=future,
     )
 
@@ -244,4 +264,5 @@ def unusable(config: ExperimentConfig, layout: Layout, split: str, tokenizer: To
     def encoder_frames(frames: int) -> int:
         return int(model.encoder.frames_out(torch.tensor([frames])))
 
-    return check_targets(split_cuts(config, layout, split), split, config.features, tokenizer, encoder_frames)
+    frames = count_frames(layout.features(split), config.features)
+    return check_targets(split_cuts(config, layout, split), split, frames, tokenizer, encoder_frames)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 import tempfile
 import time
@@ -61,6 +62,30 @@ def save_tensors(values: Mapping[str, Any], path: Path | str) -> None:
         torch.save(values, sink)  # type: ignore[arg-type]
         if sink.error is not None:
             raise sink.error
+
+
+def load_tensors(path: Path | str) -> dict[str, Any]:
+    """What :func:`save_tensors` wrote, on the CPU. Raises ValueError where the file is absent or damaged."""
+    import torch
+
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the stage that makes it first") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}); remove it and run the stage that makes it again") from None
+    return values
+
+
+def digest_of(state: Mapping[str, Any]) -> str:
+    """Hex digest of a state dict's contents: tensors by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()
 
 
 class _Sink:

@@ -68,8 +68,9 @@ class Targets:
 class Batch:
     """One mini-batch, as the data package makes it.
 
-    features_BTF: float32 (B, T, F), padded with the features' padding value. Discrete units are int64 (B, T, Q), padded with -1;
-        units beside other features are the last Q of the F columns, any negative number being padding.
+    features_BTF: float32 (B, T, F), padded with the features' padding value. Discrete units are int64 (B, T, Q), an id of each of Q
+        codebooks, in 0..vocabulary-1, padded with -1; units beside other features are the last Q of the F columns, any negative number
+        being padding.
     feature_lens_B: int64 (B,), frames of each utterance, 1 <= lens <= T.
     ids: B utterance (cut) ids, for error messages and results.
     texts: B transcripts after text normalisation.
@@ -78,6 +79,8 @@ class Batch:
     copies: of each utterance, differently augmented; the B rows are all utterances, and all of them again.
     before_BTQ, after_BTQ: int64, padded with -1, the units of the utterance before and after in the same recording, where the model
         looks at them; an utterance without such a neighbour has nothing but padding.
+    unit_starts: for units that last several frames of the extractor (without repetitions, or subwords), B tensors int64 (lens + 1,):
+        the frame at which each begins, and then the number of frames. Times the features' frame shift, these are seconds. Else None.
     """
 
     features_BTF: Tensor
@@ -89,6 +92,7 @@ class Batch:
     copies: int = 1
     before_BTQ: Tensor | None = None
     after_BTQ: Tensor | None = None
+    unit_starts: tuple[Tensor, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -3,6 +3,7 @@
     python local/compute_features.py --config conf/base.yaml --jobs 4
 
 Writes data/<features>/<split>.jsonl.gz and archives beside it; nothing where the config says features.stored: false.
+For units, what makes them comes first, fitted to the training split where it must be: data/<features>/extractor.
 """
 from __future__ import annotations
 
@@ -12,8 +13,12 @@ import os
 import sys
 from functools import partial
 
+import torch
+
 from asr.cli.program import config_arguments, open_experiment, program
+from asr.cli.units import make_extractor, make_subwords
 from asr.data import compute_features
+from asr.features import open_features
 from asr.files import fingerprint, run_once
 
 
@@ -21,18 +26,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_arguments(parser)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these splits (default: all of the config)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="where an extractor of units runs: cpu, cuda or cuda:N; not of fbank")
 
 
 def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
-    if not config.features.stored:
-        logging.info("features: made from audio whenever a batch is loaded (features.stored: false)")
-        return
-    for split in args.splits or config.corpus.splits:
-        cuts, output = layout.cuts(split), layout.features(split)
-        key = fingerprint(cuts, config.features.model_dump(mode="json"))
-        build = partial(compute_features, cuts, output, config.features, jobs=args.jobs)
-        run_once(f"features of {split}", [output], key, build)
+    for features in (config.features, config.units):
+        if features is None:
+            continue
+        if not features.stored:
+            logging.info("features: made from audio whenever a batch is loaded (features.stored: false)")
+            continue
+        if features.discrete:
+            make_extractor(layout, features, args.device)
+        extract = open_features(features, layout.extractor(features))
+        for split in args.splits or config.corpus.splits:
+            cuts, output = layout.cuts(split), layout.stored(features, split)
+            build = partial(compute_features, cuts, output, features, jobs=args.jobs,
+                            device=args.device if features.discrete else "cpu")
+            run_once(f"{features.name} of {split}", [output], fingerprint(cuts, extract.settings), build)
+        if features.discrete:
+            make_subwords(layout, features)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ EVERYTHING = {path.stem for path in (ROOT / "asr").iterdir() if path.suffix == "
 
 ALLOWED: dict[str, set[str]] = {
     "fsa": set(),
-    "features": set(),
+    "features": {"models"},
     "tokens": set(),
     "data": {"features", "tokens"},
     "lang": {"tokens", "fsa", "lm"},

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
+from asr.cli.units import check_units
 from asr.decode import build_search
 from asr.decode.driver import Driver, Reference, Split, table
 from asr.files import fingerprint
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
     _check(args, config)
+    check_units(layout)
     recogniser = load_recogniser(config, layout, args.device, args.partial)
     build = partial(build_search, model=recogniser.model, tokenizer=recogniser.tokenizer, lang=recogniser.lang)
     searches = {name: config.decode.searches[name] for name in args.searches or config.decode.searches}

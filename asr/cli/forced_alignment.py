@@ -36,7 +36,8 @@ def forced_alignments(
         aligned = dict(zip(rows, _hypotheses(recogniser, method, some, [texts[batch.ids[row]] for row in rows]))) if rows else {}
         for row, id in enumerate(batch.ids):
             if (one := aligned.get(row)) is not None:
-                words, tokens = (convert(one, tokenizer, recogniser.seconds_per_frame) for convert in (to_words, to_tokens))
+                clock = recogniser.clock(None if batch.unit_starts is None else batch.unit_starts[row])
+                words, tokens = (convert(one, tokenizer, clock) for convert in (to_words, to_tokens))
                 yield Aligned(id, texts[id], batch.durations[row], one.score, words, tokens)
             elif id in texts:
                 log.warning("%s is not aligned: its text has unknown parts or more tokens than its audio has room for: %s", id, texts[id])

@@ -24,6 +24,7 @@ COMMANDS = {
     "transcribe": "recognise audio files",
     "info": "what an experiment is and how its training went",
     "graph": "what a decoding graph is, with a picture of small ones",
+    "unit-quality": "measure discrete units without training on them",
     "outliers": "training utterances with the highest loss per token: bad transcripts",
     "import-checkpoint": "turn a published Zipformer checkpoint into an experiment",
 }

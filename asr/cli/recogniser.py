@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from asr.decode.driver import Recogniser, digest_of
-from asr.files import fingerprint
+from asr.decode.driver import Recogniser
+from asr.files import digest_of, fingerprint
 
 
 def recogniser_arguments(parser: argparse.ArgumentParser) -> None:

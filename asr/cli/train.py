@@ -16,9 +16,11 @@ from typing import Any
 
 from asr.cli.batch_size import with_batch_size
 from asr.cli.program import config_arguments, open_experiment
+from asr.cli.units import keep_units
 from asr.config import dump_config
 from asr.data import evaluation_loader, training_loader
 from asr.experiment import ExperimentConfig, Layout, beside, build_model, experiment_losses, split_cuts, unusable
+from asr.features import Units
 from asr.files import atomic_dir, fingerprint
 from asr.tokens import load_tokenizer
 from asr.train import Trainer
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
         dump_config(config, layout.config_file)
         with atomic_dir(layout.tokens) as directory:
             tokenizer.save(directory)
+        keep_units(layout)
     exclude = {}
     for split in [name for name in ("train", "dev") if name in config.corpus.splits]:
         dropped = unusable(config, layout, split, tokenizer, model)
@@ -88,4 +91,5 @@ def identity(config: ExperimentConfig, layout: Layout) -> dict[str, Any]:
         data = fingerprint(*sorted(shar.dir.glob("cuts.*")))
     else:
         data = fingerprint([(cut.id, cut.duration, cut.supervisions[0].text) for cut in split_cuts(config, layout, "train")])
-    return {**values, "training data": data[:16]}
+    extractors = [Units(units, layout.extractor(units)).identity for units in layout.discrete]
+    return {**values, **({"extractors": extractors} if extractors else {}), "training data": data[:16]}

@@ -21,7 +21,9 @@ from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.data.audio import read_audio
 from asr.decode import build_search, to_text, to_tokens, to_words
-from asr.decode.driver import basis_of, find_tuned
+from asr.decode.driver import Recogniser, basis_of, find_tuned
+from asr.decode.words import Clock
+from asr.features import Units, open_features
 from asr.score import calibration
 
 
@@ -45,11 +47,13 @@ def run(args: argparse.Namespace) -> None:
         search_config = search_config.with_values(find_tuned(name, basis_of(recogniser, search_config), layout.tuned).values)
     fitted = calibration.find(layout.calibration, name, calibration.system_of(recogniser.checkpoint, search_config.model_dump(mode="json")))
     search = build_search(search_config, recogniser.model, recogniser.tokenizer, recogniser.lang)
+    extractor = open_features(config.features, layout.own_extractor(config.features), args.device)
     with torch.no_grad():
         for paths, samples in _groups(args.audio, config.features.sample_rate, config.decode.max_duration):
-            encoder_out = recogniser.model.encode(*_features(config.features, paths, samples, args.device))
-            for path, found in zip(paths, search.decode(encoder_out)):
-                words, tokens = (convert(found[0], recogniser.tokenizer, recogniser.seconds_per_frame) for convert in (to_words, to_tokens))
+            features_BTF, lens_B, clocks = _features(extractor, recogniser, paths, samples, args.device)
+            encoder_out = recogniser.model.encode(features_BTF, lens_B)
+            for path, found, clock in zip(paths, search.decode(encoder_out), clocks):
+                words, tokens = (convert(found[0], recogniser.tokenizer, clock) for convert in (to_words, to_tokens))
                 words, text = calibration.calibrated(words, fitted), to_text(found[0], recogniser.tokenizer)
                 line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words],
                                    "tokens": [asdict(t) for t in tokens]}, ensure_ascii=False)
@@ -70,16 +74,23 @@ def _groups(paths: list[Path], sample_rate: int, max_duration: float) -> Iterato
     yield group
 
 
-def _features(config: Any, paths: list[Path], samples: list[Tensor], device: str) -> tuple[Tensor, Tensor]:
-    """Features (B, T, F) and their lengths (B,) on ``device``."""
-    from asr.features import FEATURES
-
-    extractor = FEATURES[config.type](config)
-    features = []
+def _features(
+    extractor: Any, recogniser: Recogniser, paths: list[Path], samples: list[Tensor], device: str
+) -> tuple[Tensor, Tensor, list[Clock | float]]:
+    """Features (B, T, F) and their lengths (B,) on ``device``, and the seconds of each one's encoder frames."""
+    features: list[Tensor] = []
+    clocks: list[Clock | float] = []
     for path, waveform in zip(paths, samples):
         try:
-            features.append(extractor(waveform))
+            matrix = extractor(waveform)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+        if isinstance(extractor, Units):
+            view = extractor.view(matrix)
+            features.append(view.units_TQ)
+            clocks.append(recogniser.clock(view.starts_T))
+        else:
+            features.append(matrix)
+            clocks.append(recogniser.seconds_per_frame)
     lens_B = torch.tensor([len(f) for f in features])
-    return pad_sequence(features, batch_first=True, padding_value=config.padding_value).to(device), lens_B.to(device)
+    return pad_sequence(features, batch_first=True, padding_value=extractor.config.padding_value).to(device), lens_B.to(device), clocks

@@ -3,13 +3,14 @@ from asr.data.batches import BatchConfig, Extremes, extremes
 from asr.data.beside import Beside
 from asr.data.checks import check_targets
 from asr.data.corpus import CorpusConfig, prepare_corpus
-from asr.data.loader import BatchLoader, evaluation_loader, training_cuts, training_loader
+from asr.data.loader import BatchLoader, count_frames, evaluation_loader, training_cuts, training_loader
 from asr.data.manifests import Dropped, Transcript, read_cuts, read_dropped, read_transcripts, summary, write_cuts
 from asr.data.shar_writer import write_shar
 from asr.data.stored import compute_features
+from asr.data.units import prepare_extractor, prepare_subwords
 
 __all__ = [
     "BatchConfig", "BatchLoader", "Beside", "CorpusConfig", "Dropped", "Extremes", "Transcript", "check_targets", "compute_features",
-    "evaluation_loader", "extremes", "prepare_corpus", "read_cuts", "read_dropped", "read_transcripts", "summary", "training_cuts",
-    "training_loader", "write_cuts", "write_shar",
+    "count_frames", "evaluation_loader", "extremes", "prepare_corpus", "prepare_extractor", "prepare_subwords", "read_cuts", "read_dropped",
+    "read_transcripts", "summary", "training_cuts", "training_loader", "write_cuts", "write_shar",
 ]

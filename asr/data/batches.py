@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from asr.config import Config as BaseConfig
 from asr.data.augment import Noise, Reverb
 from asr.data.checks import Tokenizer
-from asr.features import Fbank, SpecAugment, UnitAugment
+from asr.features import AnyFeatures, SpecAugment, UnitAugment
 
 BATCHES_PER_BUCKET = 4
 
@@ -220,7 +220,7 @@ class Extremes:
 
 
 def extremes(
-    cuts: Iterable[Any], config: BatchConfig, features: Fbank.Config, tokenizer: Tokenizer, exclude: Collection[str] = (),
+    cuts: Iterable[Any], config: BatchConfig, features: AnyFeatures, tokenizer: Tokenizer, exclude: Collection[str] = (),
 ) -> Extremes:
     """Of the cuts that are not excluded, at the slowest of the speeds that they may get. Raises ValueError where none is left."""
     seconds, tokens, total = 0.0, 0, 0.0

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from lhotse import Recording
     from lhotse.cut import MonoCut
 
-    from asr.features import Fbank
-
 Check = Callable[["MonoCut"], "str | None"]
 """The reason to drop a cut, or None."""
 
@@ -183,12 +181,13 @@ def wav_fault(path: Path) -> str | None:
 
 
 def check_targets(
-    cuts: Iterable["MonoCut"], split: str, features: "Fbank.Config", tokenizer: Tokenizer, encoder_frames: Callable[[int], int]
+    cuts: Iterable["MonoCut"], split: str, feature_frames: Callable[["MonoCut"], int], tokenizer: Tokenizer,
+    encoder_frames: Callable[[int], int],
 ) -> list[Dropped]:
     """Utterances that cannot be trained on: texts the tokenizer cannot represent, and more labels than encoder frames.
 
-    encoder_frames: how many frames the encoder makes of so many feature frames. An utterance needs one for each token and, so
-    that CTC can tell them apart, one more between equal neighbours.
+    feature_frames: how many a cut has. encoder_frames: how many frames the encoder makes of so many feature frames. An utterance
+    needs one for each token and, so that CTC can tell them apart, one more between equal neighbours.
     """
     dropped: list[Dropped] = []
 
@@ -199,7 +198,7 @@ def check_targets(
             return f"unknown characters: {' '.join(sorted(set(unknown)))} in '{text}'"
         tokens = tokenizer.encode(text)
         needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
-        frames = encoder_frames(features.num_frames(cut.num_samples))
+        frames = encoder_frames(feature_frames(cut))
         if frames < max(needed, 1):
             return f"too short for its transcript: {frames} encoder frames, {needed} needed for '{text}'"
         return None

@@ -13,8 +13,9 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -26,11 +27,14 @@ from asr.data.beside import Beside
 from asr.data.checks import Tokenizer
 from asr.data.manifests import read_cuts
 from asr.data.shar import SharPlan, shar_cuts
-from asr.features import Fbank, SpecAugment, UnitAugment
+from asr.features import AnyFeatures, Fbank, SpecAugment, UnitAugment, Units
 from asr.types import Batch, Targets, UnitSpace
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
+
+EXTRACTOR = "extractor"
+"""Name of the directory with the extractor of units, beside their manifests."""
 
 
 class BatchLoader:
@@ -63,7 +67,7 @@ class BatchLoader:
 
 
 def training_loader(
-    cuts_path: Path, config: BatchConfig, features: Fbank.Config, tokenizer: Tokenizer, *, seed: int, epoch: int,
+    cuts_path: Path, config: BatchConfig, features: AnyFeatures, tokenizer: Tokenizer, *, seed: int, epoch: int,
     skip_batches: int = 0, rank: int = 0, world_size: int = 1, exclude: Collection[str] = (), beside: Beside | None = None,
 ) -> BatchLoader:
     """Shuffled, augmented batches of one epoch with targets.
@@ -88,9 +92,10 @@ def training_loader(
             raise ValueError(f"{cuts_path}: no utterance is left to train on")
         counts = _token_counts(cuts_path, _stamp(cuts_path), tokenizer) if config.max_lattice else {}
         plan = training_plan(cuts, config, seed, epoch, lambda cut: counts[cut.id])
+    units = open_units(features, cuts_path)
     cache = _cached_features(cuts_path, _stamp(cuts_path), features) if config.cache else None
     augmentation = _Augmentation(config, features.sample_rate, _input_units(features, beside), seed, epoch)
-    dataset = _Batches(plan, features, tokenizer, cache, augmentation, beside)
+    dataset = _Batches(plan, features, tokenizer, cache, augmentation, beside, units)
     indices = [index for index in range(skip_batches, len(plan)) if index % world_size == rank]
     return BatchLoader(dataset, indices, 0 if config.cache else config.workers)
 
@@ -102,7 +107,7 @@ def _input_units(features: Any, beside: Beside | None) -> UnitSpace | None:
     return None if beside is None or beside.input is None else beside.space
 
 
-def _check_kinds(config: BatchConfig, features: Fbank.Config, beside: Beside | None) -> None:
+def _check_kinds(config: BatchConfig, features: AnyFeatures, beside: Beside | None) -> None:
     if features.discrete and config.spec_augment is not None:
         raise ValueError("train.batches.spec_augment changes numbers and the features are units: set it to null; unit_augment masks units")
     if config.unit_augment is not None and _input_units(features, beside) is None:
@@ -119,7 +124,7 @@ def training_cuts(cuts_path: Path, config: BatchConfig) -> "Iterable[MonoCut]":
 
 
 def evaluation_loader(
-    cuts_path: Path, features: Fbank.Config, tokenizer: Tokenizer | None = None, *, max_duration: float = 120.0, workers: int = 0,
+    cuts_path: Path, features: AnyFeatures, tokenizer: Tokenizer | None = None, *, max_duration: float = 120.0, workers: int = 0,
     exclude: Collection[str] = (), beside: Beside | None = None,
 ) -> BatchLoader:
     """Every utterance once, the longest first; at most ``max_duration`` seconds in a batch, padding included.
@@ -130,7 +135,7 @@ def evaluation_loader(
     if not cuts:
         raise ValueError(f"{cuts_path}: no utterance is left")
     plan = evaluation_plan(cuts, max_duration)
-    return BatchLoader(_Batches(plan, features, tokenizer, None, None, beside), range(len(plan)), workers)
+    return BatchLoader(_Batches(plan, features, tokenizer, None, None, beside, open_units(features, cuts_path)), range(len(plan)), workers)
 
 
 class _Failure:
@@ -185,8 +190,8 @@ class _Batches(Dataset):  # type: ignore[type-arg]
     """Item k is the k-th batch of the plan."""
 
     def __init__(
-        self, plan: "list[list[MonoCut]] | SharPlan", features: Fbank.Config, tokenizer: Tokenizer | None,
-        cache: Mapping[str, Tensor] | None, augmentation: _Augmentation | None, beside: Beside | None,
+        self, plan: "list[list[MonoCut]] | SharPlan", features: AnyFeatures, tokenizer: Tokenizer | None,
+        cache: Mapping[str, Tensor] | None, augmentation: _Augmentation | None, beside: Beside | None, units: Units | None,
     ) -> None:
         self.plan = plan
         self.features = features
@@ -194,6 +199,7 @@ class _Batches(Dataset):  # type: ignore[type-arg]
         self.cache = cache
         self.augmentation = augmentation
         self.beside = beside
+        self.units = units
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -214,7 +220,7 @@ class _Batches(Dataset):  # type: ignore[type-arg]
             if self.cache is not None:
                 matrices.append(self.cache[cut.id])
             elif self.features.stored:
-                matrices.append(stored_features(cut, self.features))
+                matrices.append(stored_features(cut, self.features, self.units))
             else:
                 samples = waveform(cut, self.features.sample_rate)
                 if augmentation is not None and rng is not None:
@@ -222,6 +228,11 @@ class _Batches(Dataset):  # type: ignore[type-arg]
                 matrices.append(_extractor(self.features)(samples))
             if beside is not None and beside.input is not None:
                 matrices[-1] = beside.joined(cut.id, matrices[-1])
+        unit_starts = None
+        if self.units is not None:
+            views = [self.units.view(matrix) for matrix in matrices]
+            matrices = [view.units_TQ for view in views]
+            unit_starts = None if self.units.config.every_frame else copies * tuple(view.starts_T for view in views)
         lens_B = torch.tensor([len(matrix) for matrix in matrices])
         features_BTF = torch.nn.utils.rnn.pad_sequence(matrices, batch_first=True, padding_value=self.features.padding_value)
         if augmentation is not None:
@@ -234,6 +245,7 @@ class _Batches(Dataset):  # type: ignore[type-arg]
             features_BTF, lens_B.repeat(copies), ids=ids, texts=texts, durations=copies * tuple(cut.duration for cut in cuts),
             targets=targets, copies=copies,
             before_BTQ=None if beside is None else beside.before(ids), after_BTQ=None if beside is None else beside.after(ids),
+            unit_starts=unit_starts,
         )
 
 
@@ -252,8 +264,30 @@ def waveform(cut: "MonoCut", sample_rate: int) -> Tensor:
     return torch.from_numpy(audio[0])
 
 
-def stored_features(cut: "MonoCut", config: Fbank.Config) -> Tensor:
-    """float32 (T, F), as the archive has them. Raises ValueError, with the cut's id, where there are none or others."""
+def open_units(features: AnyFeatures, cuts_path: Path) -> Units | None:
+    """What reads units of the manifest ``cuts_path``: their extractor is beside it. None for other features."""
+    return Units(features, cuts_path.parent / EXTRACTOR) if isinstance(features, Units.Config) else None
+
+
+def count_frames(cuts_path: Path, features: AnyFeatures) -> "Callable[[MonoCut], int]":
+    """How many feature frames a cut of this manifest has. Of units in shards, which are not read for this, all frames are counted."""
+    units = open_units(features, cuts_path)
+
+    def count(cut: "MonoCut") -> int:
+        if units is None:
+            return features.num_frames(cut.num_samples)
+        if units.config.every_frame or not cut.has_features or cut.features.storage_type == "shar":
+            return int(cut.num_frames)
+        return len(units.view(stored_features(cut, features, units)).units_TQ)
+
+    return count
+
+
+def stored_features(cut: "MonoCut", config: AnyFeatures, units: Units | None = None) -> Tensor:
+    """As the archive has them: float32 (T, F), or int32 (T, Q), the units of every frame. units: needed for those.
+
+    Raises ValueError, with the cut's id, where there are none or others.
+    """
     if not cut.has_features:
         raise ValueError(f"utterance '{cut.id}' has no stored features: run the stage of features, or set features.stored: false")
     try:
@@ -262,8 +296,18 @@ def stored_features(cut: "MonoCut", config: Fbank.Config) -> Tensor:
         raise ValueError(f"utterance '{cut.id}': cannot read its features from {cut.features.storage_path} ({error}); "
                          "remove the directory and run the stage of features again") from error
     if features.shape[1] != config.dim:
-        raise ValueError(f"utterance '{cut.id}': its stored features have {features.shape[1]} bins, the config asks for {config.dim}")
-    return torch.from_numpy(features).float()
+        kind = "codebooks" if config.discrete else "bins"
+        raise ValueError(f"utterance '{cut.id}': its stored features have {features.shape[1]} {kind}, the config asks for {config.dim}")
+    if units is None:
+        return torch.from_numpy(features).float()
+    if cut.features.type != units.kind:
+        raise ValueError(f"utterance '{cut.id}': its units are of another extractor ({cut.features.type}) than that of "
+                         f"{units.directory} ({units.kind}): run the stage of features again")
+    vocabulary = units.config.extractor.vocabulary
+    if features.max() >= vocabulary:
+        raise ValueError(f"utterance '{cut.id}': unit {features.max()} is not one of the vocabulary of {vocabulary}; "
+                         f"remove {cut.features.storage_path} and run the stage of features again")
+    return torch.from_numpy(features.astype(np.int32))
 
 
 @contextmanager
@@ -305,12 +349,12 @@ def _token_counts(path: Path, stamp: Any, tokenizer: Tokenizer) -> dict[str, int
 
 
 @lru_cache(maxsize=2)
-def _cached_features(path: Path, stamp: Any, config: Fbank.Config) -> dict[str, Tensor]:
+def _cached_features(path: Path, stamp: Any, config: AnyFeatures) -> dict[str, Tensor]:
     """Features of every utterance, kept from one epoch to the next."""
-    extract = _extractor(config)
+    units = open_units(config, path)
     with one_thread():
         return {
-            cut.id: stored_features(cut, config) if config.stored else extract(waveform(cut, config.sample_rate))
+            cut.id: stored_features(cut, config, units) if config.stored else _extractor(config)(waveform(cut, config.sample_rate))
             for cut in tqdm(_cuts(path), desc="features into memory", unit="utt", delay=3)
         }
 

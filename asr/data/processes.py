@@ -13,21 +13,27 @@ import torch
 from tqdm import tqdm
 
 
-def run_tasks(function: Callable[[Any], None], tasks: Sequence[Any], sizes: Sequence[int], jobs: int, title: str) -> None:
-    """``function`` of every task, in ``jobs`` processes of one thread each. sizes: utterances in each task, for the progress bar.
+def run_tasks(function: Callable[[Any], Any], tasks: Sequence[Any], sizes: Sequence[int], jobs: int, title: str) -> list[Any]:
+    """``function`` of every task, in ``jobs`` processes of one thread each; 0: in this one. The results are in no particular order.
 
-    The first error, or an interrupt, ends the others too.
+    sizes: utterances in each task, for the progress bar. The first error, or an interrupt, ends the others too.
     """
     if not tasks:
-        return
+        return []
     progress = tqdm(total=sum(sizes), desc=title, unit="utt", delay=3)
+    results = []
+    if jobs == 0:
+        for task, size in zip(tasks, sizes):
+            results.append(function(task))
+            progress.update(size)
+        return results
     workers = min(jobs, len(tasks))
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), initializer=_start_worker, initargs=(os.getpid(),))
     with progress:
         try:
-            running: dict[Future[None], int] = {pool.submit(function, task): size for task, size in zip(tasks, sizes)}
+            running: dict[Future[Any], int] = {pool.submit(function, task): size for task, size in zip(tasks, sizes)}
             for done in as_completed(running):
-                done.result()
+                results.append(done.result())
                 progress.update(running[done])
         except BaseException:  # an error or an interrupt: what runs is abandoned, what is finished stays
             for process in multiprocessing.active_children():
@@ -35,6 +41,7 @@ def run_tasks(function: Callable[[Any], None], tasks: Sequence[Any], sizes: Sequ
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    return results
 
 
 def _start_worker(parent: int) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from asr.data.batches import BatchConfig, SharConfig, derived_seed, training_plan
 from asr.data.checks import Tokenizer
 from asr.data.manifests import json_lines, parse_cut
-from asr.features import Fbank
+from asr.features import AnyFeatures
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -58,7 +58,7 @@ class SharPlan:
     """
 
     def __init__(
-        self, shar: SharConfig, config: BatchConfig, features: Fbank.Config, tokenizer: Tokenizer | None, *,
+        self, shar: SharConfig, config: BatchConfig, features: AnyFeatures, tokenizer: Tokenizer | None, *,
         seed: int, epoch: int, exclude: Collection[str] = (),
     ) -> None:
         """tokenizer: needed with ``max_lattice``."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.data.batches import derived_seed
-from asr.data.loader import stored_features
+from asr.data.loader import open_units, stored_features
 from asr.data.manifests import read_cuts
 from asr.data.processes import run_tasks
-from asr.features import Fbank
+from asr.features import AnyFeatures, Units
 from asr.files import fingerprint
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ShardTask:
         return f".{self.number:06d}"
 
 
-def write_shar(cuts_path: Path, output: Path, features: Fbank.Config, *, shard_size: int, seed: int, jobs: int = 2) -> None:
+def write_shar(cuts_path: Path, output: Path, features: AnyFeatures, *, shard_size: int, seed: int, jobs: int = 2) -> None:
     """Writes the utterances of ``cuts_path``, shuffled, as shards of ``shard_size``: stored features as float16, else audio as FLAC.
 
     An interrupted call goes on with the first unfinished shard; ``output`` appears, whole, when all are done. Raises ValueError
@@ -51,14 +51,14 @@ def write_shar(cuts_path: Path, output: Path, features: Fbank.Config, *, shard_s
     for leftover in unfinished.glob(".shard*"):
         shutil.rmtree(leftover)
     missing = [task for task in tasks if not (unfinished / f"cuts{task.suffix}.jsonl.gz").exists()]
-    run_tasks(partial(write_shard, directory=unfinished, features=features), missing, [len(task.cuts) for task in missing], jobs,
-              f"shards of {output.name}")
+    write = partial(write_shard, directory=unfinished, features=features, units=open_units(features, cuts_path))
+    run_tasks(write, missing, [len(task.cuts) for task in missing], jobs, f"shards of {output.name}")
     if output.exists():
         shutil.rmtree(output)
     os.rename(unfinished, output)
 
 
-def write_shard(task: ShardTask, directory: Path, features: Fbank.Config) -> None:
+def write_shard(task: ShardTask, directory: Path, features: AnyFeatures, units: Units | None) -> None:
     """Data first, then the cuts, whose presence says that the shard is whole."""
     from lhotse.shar import SharWriter
 
@@ -67,7 +67,7 @@ def write_shard(task: ShardTask, directory: Path, features: Fbank.Config) -> Non
         with SharWriter(partial, {field: format}, shard_size=None, shard_suffix=task.suffix, warn_unused_fields=False) as writer:
             for cut in task.cuts:
                 try:
-                    writer.write(_in_memory(cut, features) if features.stored else cut.drop_features())
+                    writer.write(_in_memory(cut, features, units) if features.stored else cut.drop_features())
                 except Exception as error:  # whatever a decoder raises
                     raise ValueError(f"utterance '{cut.id}': cannot be read ({type(error).__name__}: {error}); "
                                      "run the stages of manifests and features again") from error
@@ -78,14 +78,14 @@ def write_shard(task: ShardTask, directory: Path, features: Fbank.Config) -> Non
             os.replace(path, directory / name)
 
 
-def _in_memory(cut: "MonoCut", features: Fbank.Config) -> "MonoCut":
-    """The cut without its audio, its features as float16, the type they are stored in."""
+def _in_memory(cut: "MonoCut", features: AnyFeatures, units: Units | None) -> "MonoCut":
+    """The cut without its audio, its features as float16, the type they are stored in, or its units as uint16."""
     from lhotse.utils import fastcopy
 
     from asr.data.archive import DTYPE
 
     stream = BytesIO()
-    np.save(stream, stored_features(cut, features).numpy().astype(DTYPE))
+    np.save(stream, stored_features(cut, features, units).numpy().astype(DTYPE if units is None else np.uint16))
     without_audio: Any = cut.drop_recording()
     without_audio.features = fastcopy(cut.features, storage_type="memory_npy", storage_path="", storage_key=stream.getvalue())
     return without_audio

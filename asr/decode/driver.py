@@ -4,7 +4,6 @@ A *job* is one search with one set of values; tuning makes a job of every grid p
 """
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -19,7 +18,7 @@ from asr.decode import tuning
 from asr.decode.rescore import Paths, Rescore
 from asr.decode.search import Search, Unavailable
 from asr.decode.tuning import GridPoint, Tuned, Values
-from asr.decode.words import to_text, to_words
+from asr.decode.words import Clock, to_text, to_words
 from asr.files import fingerprint
 from asr.types import Batch, EncoderOut, Hypothesis
 
@@ -34,7 +33,7 @@ class Recogniser:
     """What decodes: a model in eval mode on its device, and what its results mean.
 
     lang: the language directory (``asr.lang.Lang``), or None. frame_shift: seconds per feature frame.
-    checkpoint: which weights, in words. digest: of the weights, see :func:`digest_of`, and of the model's config.
+    checkpoint: which weights, in words. digest: of the weights, see ``asr.files.digest_of``, and of the model's config.
     """
 
     model: Any
@@ -48,14 +47,12 @@ class Recogniser:
     def seconds_per_frame(self) -> float:
         return float(self.frame_shift * self.model.encoder.subsampling)
 
-
-def digest_of(state: Mapping[str, torch.Tensor]) -> str:
-    """Hex digest of a state dict's contents."""
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return digest.hexdigest()
+    def clock(self, unit_starts: torch.Tensor | None) -> Clock | float:
+        """Seconds of encoder frames, see ``to_words``. unit_starts: frames at which the utterance's units begin, see ``Batch``."""
+        if unit_starts is None:
+            return self.seconds_per_frame
+        starts, factor = unit_starts.tolist(), self.model.encoder.subsampling
+        return lambda frame: float(starts[min(frame * factor, len(starts) - 1)] * self.frame_shift)
 
 
 def basis_of(recogniser: Recogniser, config: Any) -> str:
@@ -134,6 +131,7 @@ class Driver:
         self.searches = searches
         self.build = build
         self.tuned_file = tuned_file
+        self._clocks: dict[str, Clock | float] = {}
 
     def decode(self, split: Split, batches: Any, *, tune: bool, untuned: bool = False) -> list[Outcome]:
         """Writes ``<split.directory>/<search>.jsonl`` of every search that can run here.
@@ -203,6 +201,7 @@ class Driver:
                 batch = batch.to(device)
                 encoder_out = model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)
             encoder_seconds += _now(device) - started
+            self._clocks.update(zip(batch.ids, map(self.recogniser.clock, batch.unit_starts or len(batch) * (None,))))
             first_passes: dict[str, tuple[Paths, float]] = {}
             for job in jobs:
                 started = _now(device)
@@ -249,7 +248,7 @@ class Driver:
         return header
 
     def _row(self, id: str, ref: Reference, found: list[Hypothesis], nbest: int) -> files.Utterance:
-        words = tuple(to_words(found[0], self.recogniser.tokenizer, self.recogniser.seconds_per_frame))
+        words = tuple(to_words(found[0], self.recogniser.tokenizer, self._clocks[id]))
         best, *others = [files.Candidate(self._text(h), max(h.score, LOWEST_SCORE), dict(h.scores), h.tokens) for h in found]
         return files.Utterance(
             id=id, ref=ref.text, hyp=best.hyp, speaker=ref.speaker, duration=ref.duration, words=words,

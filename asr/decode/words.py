@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 from asr.types import Hypothesis, Word
+
+Clock = Callable[[int], float]
+"""Seconds from the start of the utterance to the start of an encoder frame."""
 
 
 class Span(NamedTuple):
@@ -22,14 +25,14 @@ def to_text(hypothesis: Hypothesis, tokenizer: Any) -> str:
     return str(tokenizer.decode(list(hypothesis.tokens)))
 
 
-def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -> list[Word]:
+def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds: Clock | float) -> list[Word]:
     """The words of a hypothesis.
 
     A word starts at the frame of its first token and ends after that of its last, or where the next word starts if that is
     earlier. Transducers emit a token at one point of its duration, so these times are those of the emissions; where the model has
     learnt durations, or CTC labelled several frames with it, a word ends with its last token's.
     Confidence is the product of the posteriors of the word's tokens. What the search does not know is None.
-    seconds_per_frame: the features' frame shift times the encoder's subsampling.
+    seconds: per encoder frame (the features' frame shift times the encoder's subsampling), or a function where frames differ.
     """
     spans = _spans(hypothesis, tokenizer)
     starts = _starts(hypothesis, spans)
@@ -41,11 +44,11 @@ def to_words(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -
             end = _end(hypothesis, span, start)
             if index + 1 < len(starts):
                 end = max(start, min(end, starts[index + 1]))
-        words.append(Word(span.text, _seconds(start, seconds_per_frame), _seconds(end, seconds_per_frame), _confidence(hypothesis, span)))
+        words.append(Word(span.text, _seconds(start, seconds), _seconds(end, seconds), _confidence(hypothesis, span)))
     return words
 
 
-def to_tokens(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) -> list[Word]:
+def to_tokens(hypothesis: Hypothesis, tokenizer: Any, seconds: Clock | float) -> list[Word]:
     """The same of the tokens: their symbols, each until it ends or the next one starts."""
     frames = hypothesis.frames
     found = []
@@ -55,7 +58,7 @@ def to_tokens(hypothesis: Hypothesis, tokenizer: Any, seconds_per_frame: float) 
             start = frames[index]
             end = _end(hypothesis, Span("", index, index + 1), start)
             end = end if index + 1 == len(frames) else max(start, min(end, frames[index + 1]))
-        found.append(Word(tokenizer.symbols[token], _seconds(start, seconds_per_frame), _seconds(end, seconds_per_frame),
+        found.append(Word(tokenizer.symbols[token], _seconds(start, seconds), _seconds(end, seconds),
                           _confidence(hypothesis, Span("", index, index + 1))))
     return found
 
@@ -107,5 +110,7 @@ def _confidence(hypothesis: Hypothesis, span: Span) -> float | None:
     return round(math.prod(hypothesis.confidences[span.first : span.end]), 6)
 
 
-def _seconds(frame: int | None, seconds_per_frame: float) -> float | None:
-    return None if frame is None else round(frame * seconds_per_frame, 4)
+def _seconds(frame: int | None, seconds: Clock | float) -> float | None:
+    if frame is None:
+        return None
+    return round(seconds(frame) if callable(seconds) else frame * seconds, 4)

@@ -62,10 +62,18 @@ class Fbank:
             hop = round(FRAME_SHIFT * self.sample_rate)
             return (num_samples + hop // 2) // hop
 
+    kind = "fbank"
+    """What the features of a cut are said to be."""
+
     def __init__(self, config: "Fbank.Config") -> None:
         self.config = config
         self.engine = chosen_engine(config.engine)
         self._compute = ENGINES[self.engine](config)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What stored features depend on."""
+        return self.config.model_dump(mode="json")
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Features (T, F), float32, of one waveform: float32 (samples,) in -1..1, at the config's sample rate.

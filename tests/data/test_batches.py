@@ -11,10 +11,10 @@ from asr.config import validate
 from asr.data import BatchConfig, extremes, prepare_corpus, read_cuts, training_loader
 from asr.data.batches import training_plan
 from asr.data.shar import Place
-from asr.features import FeaturesConfig
+from asr.features import Fbank
 from tests.data.corpora import Letters, corpus_config, table_corpus
 
-FEATURES = FeaturesConfig(num_mel_bins=40, stored=False)
+FEATURES = Fbank.Config(num_mel_bins=40, stored=False)
 
 
 def config(**values: Any) -> BatchConfig:

@@ -14,17 +14,26 @@ import soundfile
 import torch
 
 from asr.config import validate
-from asr.data import BatchConfig, check_targets, compute_features, evaluation_loader, prepare_corpus, read_cuts, training_loader
+from asr.data import (
+    BatchConfig,
+    check_targets,
+    compute_features,
+    count_frames,
+    evaluation_loader,
+    prepare_corpus,
+    read_cuts,
+    training_loader,
+)
 from asr.data.augment import Noise, perturb_volume
 from asr.data.batches import duration_bins, evaluation_plan, padding, training_plan
 from asr.data.loader import one_thread, waveform
-from asr.features import Fbank, FeaturesConfig
+from asr.features import Fbank
 from asr.types import Batch
 from tests.data.corpora import Letters, corpus_config, table_corpus, write_wav
 
 ROOT = Path(__file__).resolve().parents[2]
-FLY = FeaturesConfig(num_mel_bins=40, stored=False)
-STORED = FeaturesConfig(num_mel_bins=40, stored=True)
+FLY = Fbank.Config(num_mel_bins=40, stored=False)
+STORED = Fbank.Config(num_mel_bins=40, stored=True)
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +266,9 @@ def test_errors_name_the_utterance_from_workers_too(data: Path, tmp_path: Path) 
         with pytest.raises(ValueError, match="^utterance 'u...' has no stored features: run the stage of features"):
             list(training_loader(data / "train.jsonl.gz", config(workers=workers), STORED, Letters(), seed=1, epoch=1))
         with pytest.raises(ValueError, match="^utterance 'u...' has a sample rate of 16000 Hz"):
-            batches(data, FeaturesConfig(sample_rate=8000, stored=False), workers=workers)
+            batches(data, Fbank.Config(sample_rate=8000, stored=False), workers=workers)
         with pytest.raises(ValueError, match="40 bins, the config asks for 80"):
-            batches(data, FeaturesConfig(num_mel_bins=80), workers=workers)
+            batches(data, Fbank.Config(num_mel_bins=80), workers=workers)
 
 
 def test_targets_that_cannot_be_trained_on(data: Path) -> None:
@@ -267,14 +276,15 @@ def test_targets_that_cannot_be_trained_on(data: Path) -> None:
     cuts[0].supervisions[0].text = "naïve"
     cuts[1].supervisions[0].text = "a" * 26
     cuts[2].supervisions[0].text = "abcdefghij" * 5
+    feature_frames = count_frames(data / "train.jsonl.gz", FLY)
     frames = {cut.id: FLY.num_frames(cut.num_samples) for cut in cuts[:3]}
-    dropped = check_targets(cuts[:3], "train", FLY, Letters(), encoder_frames=lambda _: 51)
+    dropped = check_targets(cuts[:3], "train", feature_frames, Letters(), encoder_frames=lambda _: 51)
     assert [(d.id, d.reason.partition(":")[0]) for d in dropped] == [("u000", "unknown characters")]
     assert "ï" in dropped[0].reason
-    dropped = check_targets(cuts[1:3], "train", FLY, Letters(), encoder_frames=lambda _: 50)
+    dropped = check_targets(cuts[1:3], "train", feature_frames, Letters(), encoder_frames=lambda _: 50)
     assert [d.id for d in dropped] == ["u001"] and "50 encoder frames, 51 needed" in dropped[0].reason
     seen: list[int] = []
-    check_targets(cuts[1:3], "train", FLY, Letters(), encoder_frames=lambda t: seen.append(t) or t // 4)  # type: ignore[func-returns-value]
+    check_targets(cuts[1:3], "train", feature_frames, Letters(), encoder_frames=lambda t: seen.append(t) or t // 4)  # type: ignore[func-returns-value]
     assert seen == [frames["u001"], frames["u002"]]
     left = training_loader(data / "train.jsonl.gz", config(), FLY, Letters(), seed=1, epoch=1, exclude={"u001"})
     assert sorted(id for batch in left for id in batch.ids) == [f"u{k:03d}" for k in range(60) if k != 1]
@@ -284,11 +294,11 @@ ENDLESS = """
 import sys
 from pathlib import Path
 from asr.data import BatchConfig, training_loader
-from asr.features import FeaturesConfig
+from asr.features import Fbank
 from tests.data.corpora import Letters
 config = BatchConfig(max_duration=5, workers=2)
 while True:
-    for batch in training_loader(Path(sys.argv[1]), config, FeaturesConfig(num_mel_bins=40, stored=False), Letters(), seed=1, epoch=1):
+    for batch in training_loader(Path(sys.argv[1]), config, Fbank.Config(num_mel_bins=40, stored=False), Letters(), seed=1, epoch=1):
         print(len(batch), flush=True)
 """
 

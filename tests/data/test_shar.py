@@ -12,14 +12,14 @@ from asr.config import validate
 from asr.data import BatchConfig, compute_features, evaluation_loader, prepare_corpus, read_cuts, training_cuts, training_loader, write_shar
 from asr.data.manifests import json_lines
 from asr.data.shar import SharPlan
-from asr.features import Fbank, FeaturesConfig
+from asr.features import Fbank
 from asr.types import Batch
 from tests.data.corpora import Letters, corpus_config, table_corpus
 from tests.data.test_loader import same
 from tests.data.test_programs import run
 
-FLY = FeaturesConfig(num_mel_bins=40, stored=False)
-STORED = FeaturesConfig(num_mel_bins=40, stored=True)
+FLY = Fbank.Config(num_mel_bins=40, stored=False)
+STORED = Fbank.Config(num_mel_bins=40, stored=True)
 UTTERANCES, SHARD, WINDOW = 60, 8, 3
 
 

@@ -14,11 +14,11 @@ import torch
 
 from asr.data import compute_features, prepare_corpus, read_cuts
 from asr.data.loader import stored_features, waveform
-from asr.features import Fbank, FeaturesConfig
+from asr.features import Fbank
 from tests.data.corpora import corpus_config, table_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = FeaturesConfig(num_mel_bins=40)
+CONFIG = Fbank.Config(num_mel_bins=40)
 SHARD_SECONDS = 3.0
 
 PROGRAM = """
@@ -26,7 +26,7 @@ import logging, resource, signal, sys, time
 from pathlib import Path
 from asr.cli.program import program
 from asr.data import compute_features, stored
-from asr.features import FeaturesConfig
+from asr.features import Fbank
 
 def add_arguments(parser):
     parser.add_argument("cuts", type=Path)
@@ -43,7 +43,7 @@ def run(args):
         time.sleep(args.slow)
         return read(cut, rate)
     stored.waveform = slowly
-    compute_features(args.cuts, args.output, FeaturesConfig(num_mel_bins=40), jobs=2, shard_seconds=3.0)
+    compute_features(args.cuts, args.output, Fbank.Config(num_mel_bins=40), jobs=2, shard_seconds=3.0)
 
 sys.exit(program(add_arguments, run, None))
 """
@@ -154,7 +154,7 @@ def test_finished_shards_are_kept_and_changed_ones_made_again(prepared: Path, tm
     compute_features(cuts, output, CONFIG, jobs=2, shard_seconds=SHARD_SECONDS)
     changed = {path.name for path in (tmp_path / "train").iterdir() if path.stat().st_mtime_ns != times[path.name]}
     assert changed == {"00001.f16", "00001.jsonl.gz", "00001.key"}
-    compute_features(cuts, output, FeaturesConfig(num_mel_bins=23), jobs=2, shard_seconds=100)
+    compute_features(cuts, output, Fbank.Config(num_mel_bins=23), jobs=2, shard_seconds=100)
     assert {path.name for path in (tmp_path / "train").iterdir()} == {"00000.f16", "00000.jsonl.gz", "00000.key"}
     assert read_cuts(output)[0].load_features().shape[1] == 23
 

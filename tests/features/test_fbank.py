@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.features import Fbank, FeaturesConfig
+from asr.features import Fbank
 
 
 def sweep(seconds: float, rate: int = 16000) -> torch.Tensor:
@@ -87,15 +87,15 @@ def test_number_of_frames_is_foretold(samples: int, rate: int) -> None:
 
 
 def test_silence_is_the_padding_value() -> None:
-    config = FeaturesConfig()
+    config = Fbank.Config()
     silence = Fbank(config)(torch.zeros(1600))
     assert torch.allclose(silence, torch.tensor(config.padding_value))
 
 
 def test_too_short_for_a_frame() -> None:
     with pytest.raises(ValueError, match="159 samples are less than one frame"):
-        Fbank(FeaturesConfig())(torch.zeros(159))
-    assert len(Fbank(FeaturesConfig())(torch.zeros(160))) == 1
+        Fbank(Fbank.Config())(torch.zeros(159))
+    assert len(Fbank(Fbank.Config())(torch.zeros(160))) == 1
 
 
 def test_absent_engine_says_how_to_get_it() -> None:
@@ -105,4 +105,4 @@ def test_absent_engine_says_how_to_get_it() -> None:
         with pytest.raises(ValueError, match="make kaldifeat"):
             Fbank(Fbank.Config(engine="kaldifeat"))
     else:
-        assert Fbank(FeaturesConfig()).engine == "kaldifeat"
+        assert Fbank(Fbank.Config()).engine == "kaldifeat"
