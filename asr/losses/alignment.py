@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr.losses.arcs import all_arcs
-from asr.losses.lattice import Topology, forward_backward
+from asr.losses.lattice import Topology, forward_backward, tdt_forward_backward
 from asr.losses.paths import IMPOSSIBLE
-from asr.losses.tdt_lattice import tdt_forward_backward
 from asr.models.transducer import Transducer
 from asr.types import BLANK, EncoderOut, Targets
 

@@ -1,6 +1,6 @@
 """Log-probabilities of a transducer's arcs, computed from the joiner in a window of tokens around each frame.
 
-Shape legend: asr/types.py; W is U + 1, R the width of the window, J the joiner's dimension, L the number of durations (0 but for
+Shape legend: asr/types.py; W is U + 1 or the width R of the windows, J the joiner's dimension, L the number of durations (0 but for
 token-and-duration transducers); N counts the frames of all utterances, so that no arithmetic is spent on padding.
 """
 from __future__ import annotations
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from asr.losses.paths import IMPOSSIBLE
 from asr.models.joiner import Joiner
 from asr.models.transducer import Transducer
 from asr.types import BLANK, EncoderOut, Targets
@@ -22,7 +21,7 @@ LOGITS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 class Arcs(NamedTuple):
-    """Log-probabilities of blank and of the next token at each node, -inf outside the window, and of durations."""
+    """Log-probabilities of blank and of the next token at each node, and of durations, of the rows inside the windows; zero in padding."""
 
     blank_BSW: Tensor
     label_BSW: Tensor
@@ -97,13 +96,10 @@ def window_arcs(
     else:
         blank_NR, label_NR, duration_NRL = _node_arcs(joiner, predictor_MJ, *inputs)
 
-    outside_BSW = blank_NR.new_full((batch, frames, rows), IMPOSSIBLE)
-    durations_BSWL = blank_NR.new_zeros(batch, frames, rows, len(joiner.durations))
-    nodes = (utterance_N1, frame_N1, row_NR)
-    return Arcs(
-        outside_BSW.index_put(nodes, blank_NR), outside_BSW.index_put(nodes, label_NR),
-        durations_BSWL.index_put(nodes, duration_NRL).permute(3, 0, 1, 2),
-    )
+    def unpack(x_NR: Tensor) -> Tensor:
+        return x_NR.new_zeros(batch, frames, *x_NR.shape[1:]).index_put((utterance_N1.squeeze(1), frame_N1.squeeze(1)), x_NR)
+
+    return Arcs(unpack(blank_NR), unpack(label_NR), unpack(duration_NRL).permute(3, 0, 1, 2))
 
 
 def _node_arcs(

@@ -1,15 +1,20 @@
 """The sum over all alignments of a transducer, by the forward-backward algorithm in log space.
 
-A lattice has nodes (s, u): s frames consumed and u tokens emitted. From (s, u) a blank leads to (s + 1, u) and a label
-to (s, u + 1) in the ``regular`` topology (Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, section 2.4),
-or to (s + 1, u + 1) in the other two, which emit at most one label per frame: ``modified`` (Kuang et al., "Pruned RNN-T", 2022)
-is the recurrent neural aligner of Sak et al. (Interspeech 2017); in ``constrained``, as k2 defines it, the label is followed by the
-blank of (s, u + 1), so that a model of the regular topology is held to one label per frame.
-An alignment is a path from (0, 0) to (S, U).
+A lattice has nodes (s, u): s frames consumed and u tokens emitted. An alignment is a path from (0, 0) to (S, U); blanks lead to
+frames ahead, labels to the next token as well. By how many frames is what tells transducers apart (:class:`Moves`):
 
-Shape legend: asr/types.py; W is U + 1 and K counts the steps of the recursion: every arc leads from step k to k + 1.
-With at most one label per frame a step is a frame. In the regular topology it is an anti-diagonal, k = s + u: skewed so, a label
-is once more an arc to the next step, and one recursion serves all, vectorised over utterances and tokens.
+RNN-T: from (s, u) a blank leads to (s + 1, u) and a label to (s, u + 1) in the ``regular`` topology (Graves, "Sequence Transduction
+with Recurrent Neural Networks", 2012, section 2.4), or to (s + 1, u + 1) in the other two, which emit at most one label per frame:
+``modified`` (Kuang et al., "Pruned RNN-T", 2022) is the recurrent neural aligner of Sak et al. (Interspeech 2017); in
+``constrained``, as k2 defines it, the label is followed by the blank of (s, u + 1), so that a model of the regular topology is held to
+one label per frame.
+
+TDT (Xu et al., "Efficient sequence transduction by jointly predicting tokens and durations", ICML 2023): a blank of duration d > 0
+leads to (s + d, u), a label of duration d to (s + d, u + 1). The last arc is a blank: as in the paper, durations add up to S exactly,
+no label leads to the end and nothing beyond it. A blank of duration 0 would lead nowhere, and does not exist.
+
+Shape legend: asr/types.py; L counts durations, W the rows of a frame: u = 0 ... U, or those of a window that begins at
+u = first_BS[b, s], where arcs are given inside windows only and all others are impossible.
 """
 from __future__ import annotations
 
@@ -19,127 +24,83 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr.losses.paths import IMPOSSIBLE, Lattice, best_path
+from asr.losses.engines import Engine, Moves, load_engine
+from asr.losses.paths import IMPOSSIBLE
+from asr.losses.torch_engine import best_path
 
 Topology = Literal["regular", "modified", "constrained"]
+
+TOPOLOGIES = {
+    "regular": Moves(blank=(1,), label=(0,), label_ends=False),
+    "modified": Moves(blank=(1,), label=(1,), label_ends=True),
+    "constrained": Moves(blank=(1,), label=(1,), label_ends=True),
+}
 
 
 class LatticeOut(NamedTuple):
     """log_prob_B: of all alignments together (or of the best), -inf where there is none; differentiable.
 
-    blank_posterior_BSW, label_posterior_BSW: the probability that an alignment takes the arc, given the transcript; constants,
-    zero in padding and for utterances without an alignment. In the constrained topology the blank that follows a label counts as
-    part of the label.
+    blank_posterior_BSW, label_posterior_BSW, duration_posterior_LBSW: the probability that an alignment leaves the node so, given the
+    transcript; constants, zero in padding and for utterances without an alignment. Those of durations are None in RNN-T. In the
+    constrained topology the blank that follows a label counts as part of the label.
     """
 
     log_prob_B: Tensor
     blank_posterior_BSW: Tensor
     label_posterior_BSW: Tensor
+    duration_posterior_LBSW: Tensor | None
 
 
 def forward_backward(
-    blank_BSW: Tensor, label_BSW: Tensor, frame_lens_B: Tensor, token_lens_B: Tensor, topology: Topology, best: bool = False
+    blank_BSW: Tensor, label_BSW: Tensor, frame_lens_B: Tensor, token_lens_B: Tensor, topology: Topology, best: bool = False,
+    first_BS: Tensor | None = None, engine: Engine = "auto",
 ) -> LatticeOut:
-    """Sums over all alignments, or takes the best.
+    """Sums over all alignments of RNN-T, or takes the best, which is the work of the torch engine whatever ``engine`` says.
 
-    blank_BSW, label_BSW: float32 or float64 log-probabilities of the two arcs that leave each node; label_BSW[b, s, u] is token u
-        (from 0), so its last column is ignored. Padding may hold anything, NaN included.
+    blank_BSW, label_BSW: float32 or float64 log-probabilities of the two arcs that leave each node; label_BSW is that of token
+        u (from 0), so that of u = U is ignored. Padding may hold anything, NaN included.
     frame_lens_B, token_lens_B: int64 lengths of each utterance.
+    first_BS: int64 first u of each frame's window: 0 at the first frame, never falling from one frame to the next.
     """
     if topology == "constrained":
-        label_BSW = label_BSW + F.pad(blank_BSW[:, :, 1:], (0, 1))
-    return LatticeOut(*_ForwardBackward.apply(blank_BSW, label_BSW, frame_lens_B, token_lens_B, topology == "regular", best))
+        label_BSW = label_BSW + F.pad(blank_BSW[:, :, 1:], (0, 1), value=IMPOSSIBLE)
+    windows = _everything(blank_BSW) if first_BS is None else first_BS
+    return LatticeOut(*_SumPaths.apply(blank_BSW, label_BSW, None, windows, frame_lens_B, token_lens_B, TOPOLOGIES[topology], best, engine))
 
 
-class _ForwardBackward(torch.autograd.Function):
-    """The derivative of the log-probability by an arc's is the arc's posterior (Graves, eq. 20)."""
+def tdt_forward_backward(
+    blank_BSW: Tensor, label_BSW: Tensor, duration_LBSW: Tensor, frame_lens_B: Tensor, token_lens_B: Tensor,
+    durations: tuple[int, ...], best: bool = False, first_BS: Tensor | None = None, engine: Engine = "auto",
+) -> LatticeOut:
+    """Sums over all alignments of TDT, or takes the best; as :func:`forward_backward`.
+
+    blank_BSW, label_BSW: log-probabilities of blank and of the next token at each node.
+    duration_LBSW: those of the ``durations``, which are in frames and ascend. Padding may hold anything in all three.
+    """
+    moves = Moves(blank=durations, label=durations, label_ends=False)
+    windows = _everything(blank_BSW) if first_BS is None else first_BS
+    return LatticeOut(*_SumPaths.apply(blank_BSW, label_BSW, duration_LBSW, windows, frame_lens_B, token_lens_B, moves, best, engine))
+
+
+def _everything(blank_BSW: Tensor) -> Tensor:
+    return torch.zeros(blank_BSW.shape[:2], dtype=torch.int64, device=blank_BSW.device)
+
+
+class _SumPaths(torch.autograd.Function):
+    """The derivative of the log-probability by that of an arc is the arc's posterior (Graves, eq. 20)."""
 
     @staticmethod
     def forward(
-        ctx: Any, blank_BSW: Tensor, label_BSW: Tensor, frame_lens_B: Tensor, token_lens_B: Tensor, regular: bool, best: bool
+        ctx: Any, blank_BSW: Tensor, label_BSW: Tensor, duration_LBSW: Tensor | None, first_BS: Tensor, frame_lens_B: Tensor,
+        token_lens_B: Tensor, moves: Moves, best: bool, engine: Engine,
     ) -> Any:
-        batch, frames, width = blank_BSW.shape
-        exists_BS1 = (torch.arange(frames, device=blank_BSW.device) < frame_lens_B.unsqueeze(1)).unsqueeze(2)
-        token_W = torch.arange(width, device=blank_BSW.device)
-        no_blank_BSW = ~(exists_BS1 & (token_W <= token_lens_B.view(-1, 1, 1)))
-        no_label_BSW = ~(exists_BS1 & (token_W < token_lens_B.view(-1, 1, 1)))
-        blank_KBW = to_steps(blank_BSW.masked_fill(no_blank_BSW, IMPOSSIBLE), regular)
-        label_KBW = to_steps(label_BSW.masked_fill(no_label_BSW, IMPOSSIBLE), regular)
-
-        end_B = frame_lens_B + token_lens_B if regular else frame_lens_B
-        if best:
-            log_prob_B, (blank_posterior_KBW, label_posterior_KBW) = best_path(
-                Lattice(torch.stack([blank_KBW, label_KBW]), (1,), (1,), end_B, token_lens_B)
-            )
-        else:
-            log_prob_B, blank_posterior_KBW, label_posterior_KBW = _all_paths(blank_KBW, label_KBW, end_B, token_lens_B)
-        blank_posterior_BSW = from_steps(blank_posterior_KBW, frames, regular).masked_fill(no_blank_BSW, 0.0)
-        label_posterior_BSW = from_steps(label_posterior_KBW, frames, regular).masked_fill(no_label_BSW, 0.0)
-        ctx.save_for_backward(blank_posterior_BSW, label_posterior_BSW)
-        ctx.mark_non_differentiable(blank_posterior_BSW, label_posterior_BSW)
-        return log_prob_B, blank_posterior_BSW, label_posterior_BSW
+        solve = best_path if best else load_engine(engine, blank_BSW.device)
+        log_prob_B, *posteriors = solve(blank_BSW, label_BSW, duration_LBSW, first_BS, frame_lens_B, token_lens_B, moves)
+        ctx.save_for_backward(*posteriors)
+        ctx.mark_non_differentiable(*(posterior for posterior in posteriors if posterior is not None))
+        return log_prob_B, *posteriors
 
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor, *_: Tensor) -> Any:  # type: ignore[override]
-        blank_posterior_BSW, label_posterior_BSW = ctx.saved_tensors
         grad_B11 = grad_B.view(-1, 1, 1)
-        return blank_posterior_BSW * grad_B11, label_posterior_BSW * grad_B11, None, None, None, None
-
-
-def _all_paths(blank_KBW: Tensor, label_KBW: Tensor, end_B: Tensor, token_lens_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What :func:`asr.losses.paths.all_paths` computes, faster, where every arc advances by one step."""
-    # An utterance that has ended waits in its last node, at no cost, for the longest one.
-    steps, _, width = blank_KBW.shape
-    ended_KB = torch.arange(steps, device=end_B.device).unsqueeze(1) >= end_B
-    last_BW = torch.arange(width, device=end_B.device) == token_lens_B.unsqueeze(1)
-    blank_KBW.masked_fill_(ended_KB.unsqueeze(2) & last_BW, 0.0)
-
-    forward_KBW = _forward(blank_KBW, label_KBW)
-    backward_KBW = _backward(blank_KBW, label_KBW, token_lens_B)
-    log_prob_B = forward_KBW[-1, :, 1:].gather(1, token_lens_B.unsqueeze(1)).squeeze(1)
-
-    before_KBW = forward_KBW[:-1, :, 1:] - log_prob_B.masked_fill(log_prob_B == IMPOSSIBLE, 0.0).unsqueeze(1)
-    blank_posterior_KBW = (before_KBW + blank_KBW + backward_KBW[1:, :, :-1]).exp_()
-    label_posterior_KBW = (before_KBW + label_KBW + backward_KBW[1:, :, 1:]).exp_()
-    return log_prob_B, blank_posterior_KBW, label_posterior_KBW
-
-
-def _forward(blank_KBW: Tensor, label_KBW: Tensor) -> Tensor:
-    """Forward variables (K + 1, B, 1 + W) with a column of -inf before token 0 (Graves, eq. 16)."""
-    steps, batch, width = blank_KBW.shape
-    forward = blank_KBW.new_full((steps + 1, batch, width + 1), IMPOSSIBLE)
-    forward[0, :, 1] = 0.0
-    arriving_KBW = F.pad(label_KBW[:, :, :-1], (1, 0), value=IMPOSSIBLE)
-    for k in range(steps):
-        torch.logaddexp(forward[k, :, 1:] + blank_KBW[k], forward[k, :, :-1] + arriving_KBW[k], out=forward[k + 1, :, 1:])
-    return forward
-
-
-def _backward(blank_KBW: Tensor, label_KBW: Tensor, token_lens_B: Tensor) -> Tensor:
-    """Backward variables (K + 1, B, W + 1) with a column of -inf after the last token (Graves, eq. 18)."""
-    steps, batch, width = blank_KBW.shape
-    backward = blank_KBW.new_full((steps + 1, batch, width + 1), IMPOSSIBLE)
-    backward[steps].scatter_(1, token_lens_B.unsqueeze(1), 0.0)
-    for k in range(steps - 1, -1, -1):
-        torch.logaddexp(backward[k + 1, :, :-1] + blank_KBW[k], backward[k + 1, :, 1:] + label_KBW[k], out=backward[k, :, :-1])
-    return backward
-
-
-def to_steps(x_BSW: Tensor, regular: bool) -> Tensor:
-    """(B, S, W) to contiguous (K, B, W); in the regular topology out[s + u, b, u] = x[b, s, u], and -inf elsewhere."""
-    x_BWS = x_BSW.transpose(1, 2)
-    if regular:
-        # A row of S + W numbers read as rows of S + W - 1 shifts row u to the right by u.
-        batch, width, frames = x_BWS.shape
-        flat = F.pad(x_BWS, (0, width), value=IMPOSSIBLE).flatten(1)
-        x_BWS = flat[:, : width * (frames + width - 1)].view(batch, width, frames + width - 1)
-    return x_BWS.permute(2, 0, 1).contiguous()
-
-
-def from_steps(x_KBW: Tensor, frames: int, regular: bool) -> Tensor:
-    """The inverse of :func:`to_steps`."""
-    x_BWK = x_KBW.permute(1, 2, 0)
-    if regular:
-        batch, width, steps = x_BWK.shape
-        x_BWK = F.pad(x_BWK.flatten(1), (0, width)).view(batch, width, steps + 1)
-    return x_BWK[:, :, :frames].transpose(1, 2)
+        return *(None if x is None else x * grad_B11 for x in ctx.saved_tensors), None, None, None, None, None, None

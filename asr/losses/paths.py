@@ -2,7 +2,7 @@
 
 Nodes are (k, u): step k of the recursion, u tokens emitted. Arcs leave a node as blanks, to the same u, and as labels, to u + 1;
 there may be several of both, each with a stride of its own, the number of steps by which it advances. A path runs from (0, 0) to
-the last node of its utterance. What a step is, a frame or an anti-diagonal, is the business of lattice.py and tdt_lattice.py.
+the last node of its utterance. What a step is, a frame or an anti-diagonal, is the business of torch_engine.py.
 
 Shape legend: asr/types.py; W is U + 1, K counts steps and A arcs that leave a node, blanks before labels.
 """

@@ -1,6 +1,6 @@
 """The pruned RNN-T loss: Kuang et al., "Pruned RNN-T for fast, memory-efficient ASR training", Interspeech 2022.
 
-Two engines compute the same numbers: ``torch``, our own, everywhere, and ``k2`` where that is installed.
+Our own, everywhere, and k2's where that is installed, compute the same numbers.
 Shape legend: asr/types.py; W is U + 1.
 """
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from asr import fsa
 from asr.losses.arcs import delay_penalised, need_durations, next_tokens, window_arcs
+from asr.losses.engines import Engine
 from asr.losses.lattice import LatticeOut, Topology, forward_backward
 from asr.losses.pruned import PrunedLoss, wide
 from asr.losses.simple_joiner import pruning_window, smoothed_arcs
@@ -30,13 +31,13 @@ class PrunedRnnt(PrunedLoss):
 
     class Config(PrunedLoss.Config):
         """delay_penalty: per frame by which a label comes late, see rnnt.py.
-        engine: auto takes torch, which needs nothing and is the faster.
+        engine: what sums over the alignments, see engines.py, or k2 for all of the loss; all give the same numbers.
         """
 
         type: Literal["pruned_rnnt"] = "pruned_rnnt"
         topology: Topology = "regular"
         delay_penalty: float = Field(default=0.0, ge=0)
-        engine: Literal["auto", "torch", "k2"] = "auto"
+        engine: Engine | Literal["k2"] = "auto"
 
     def __init__(self, config: "PrunedRnnt.Config", model: Transducer) -> None:
         need_durations(model, "pruned_rnnt", wanted=False)
@@ -46,10 +47,11 @@ class PrunedRnnt(PrunedLoss):
     def losses(
         self, am_BSV: Tensor, lm_BWV: Tensor, encoder_out: EncoderOut, predictor_BWD: Tensor, targets: Targets, model: Transducer
     ) -> tuple[Tensor, Tensor]:
-        return ENGINES[self.config.engine](am_BSV, lm_BWV, encoder_out, predictor_BWD, targets, model.joiner, self.config)
+        losses = k2_losses if self.config.engine == "k2" else own_losses
+        return losses(am_BSV, lm_BWV, encoder_out, predictor_BWD, targets, model.joiner, self.config)
 
 
-def torch_losses(
+def own_losses(
     am_BSV: Tensor, lm_BWV: Tensor, encoder_out: EncoderOut, predictor_BWD: Tensor, targets: Targets, joiner: Joiner,
     config: PrunedRnnt.Config,
 ) -> tuple[Tensor, Tensor]:
@@ -58,8 +60,10 @@ def torch_losses(
     rows = lm_BWV.shape[1]
     valid_BW = torch.arange(rows, device=lm_BWV.device) <= targets.lens_B.unsqueeze(1)
 
-    def summed(blank_BSW: Tensor, label_BSW: Tensor) -> LatticeOut:
-        return forward_backward(blank_BSW, delay_penalised(label_BSW, lens[0], config.delay_penalty), *lens, config.topology)
+    def summed(blank_BSW: Tensor, label_BSW: Tensor, first_BS: Tensor | None = None) -> LatticeOut:
+        label_BSW = delay_penalised(label_BSW, lens[0], config.delay_penalty)
+        assert config.engine != "k2"
+        return forward_backward(blank_BSW, label_BSW, *lens, config.topology, first_BS=first_BS, engine=config.engine)
 
     simple = summed(*smoothed_arcs(am_BSV, lm_BWV, next_tokens(targets), valid_BW, config.am_scale, config.lm_scale))
     width = min(config.range, rows)
@@ -67,7 +71,7 @@ def torch_losses(
         simple.blank_posterior_BSW, simple.label_posterior_BSW, *lens, width, step=width - 1 if config.topology == "regular" else 1
     )
     arcs = window_arcs(joiner, encoder_out, predictor_BWD, targets, first_BS, width)
-    return -simple.log_prob_B, -summed(arcs.blank_BSW, arcs.label_BSW).log_prob_B
+    return -simple.log_prob_B, -summed(arcs.blank_BSW, arcs.label_BSW, first_BS).log_prob_B
 
 
 def k2_losses(
@@ -93,9 +97,6 @@ def k2_losses(
     )
     pruned_B = k2.rnnt_loss_pruned(logits=wide(joiner(am_BSRJ, lm_BSRJ)), ranges=ranges_BSR, **common)
     return simple_B, pruned_B
-
-
-ENGINES = {"auto": torch_losses, "torch": torch_losses, "k2": k2_losses}
 
 
 def _lengthen(x_BND: Tensor, length: int) -> Tensor:

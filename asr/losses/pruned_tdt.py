@@ -48,11 +48,11 @@ class PrunedTdt(PrunedLoss):
             *smoothed_arcs(am_BSV, lm_BWV, next_tokens(targets), valid_BW, *scales),
             smoothed_durations(am_BSL, lm_BWL, valid_BW, *scales),
         )
-        simple = sum_alignments(arcs, *lens, durations, self.config.sigma)
+        simple = sum_alignments(arcs, *lens, durations, self.config)
         width = min(self.config.range, rows)
         label_BSW = simple.label_posterior_BSW
         first_BS = pruning_window(
             reached_rows(label_BSW), label_BSW, *lens, width, step=width - 1 if 0 in model.durations else 1
         )
         arcs = window_arcs(model.joiner, encoder_out, predictor_BWD, targets, first_BS, width)
-        return -simple.log_prob_B, -sum_alignments(arcs, *lens, durations, self.config.sigma).log_prob_B
+        return -simple.log_prob_B, -sum_alignments(arcs, *lens, durations, self.config, first_BS=first_BS).log_prob_B

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
 from asr.losses.arcs import all_arcs, delay_penalised, need_durations
+from asr.losses.engines import Engine
 from asr.losses.lattice import Topology, forward_backward
 from asr.models.transducer import Transducer
 from asr.types import EncoderOut, LossOut, Targets
@@ -19,6 +20,7 @@ class Rnnt(nn.Module):
     class Config(BaseConfig):
         """delay_penalty: per frame by which a label comes late, log-probability taken from it (:func:`delay_penalised`).
         alignments: sum over all, or the best alone (the Viterbi approximation).
+        engine: what sums over the alignments, see engines.py; all give the same numbers.
         """
 
         type: Literal["rnnt"] = "rnnt"
@@ -26,6 +28,7 @@ class Rnnt(nn.Module):
         topology: Topology = "regular"
         delay_penalty: float = Field(default=0.0, ge=0)
         alignments: Literal["all", "best"] = "all"
+        engine: Engine = "auto"
 
     def __init__(self, config: "Rnnt.Config", model: Transducer) -> None:
         need_durations(model, "rnnt", wanted=False)
@@ -40,6 +43,7 @@ class Rnnt(nn.Module):
         arcs = all_arcs(model, encoder_out, targets)
         label_BSW = delay_penalised(arcs.label_BSW, encoder_out.lens_B, self.config.delay_penalty)
         out = forward_backward(
-            arcs.blank_BSW, label_BSW, encoder_out.lens_B, targets.lens_B, self.config.topology, best=self.config.alignments == "best"
+            arcs.blank_BSW, label_BSW, encoder_out.lens_B, targets.lens_B, self.config.topology,
+            best=self.config.alignments == "best", engine=self.config.engine,
         )
         return -out.log_prob_B

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
 from asr.losses.arcs import Arcs, all_arcs, need_durations
-from asr.losses.lattice import LatticeOut, forward_backward
-from asr.losses.tdt_lattice import TdtOut, tdt_forward_backward
+from asr.losses.engines import Engine
+from asr.losses.lattice import LatticeOut, forward_backward, tdt_forward_backward
 from asr.models.transducer import Transducer
 from asr.types import EncoderOut, LossOut, Targets
 
@@ -23,10 +23,12 @@ class TdtConfig(BaseConfig):
         (the paper's logit under-normalisation). It is part of the loss's value.
     omega: the share of training batches, drawn at random, whose loss is that of RNN-T over the tokens alone, for which durations do
         not matter; a model so trained can also be searched frame by frame.
+    engine: what sums over the alignments, see engines.py; all give the same numbers.
     """
 
     sigma: float = Field(default=0.02, ge=0)
     omega: float = Field(default=0.0, ge=0, lt=1)
+    engine: Engine = "auto"
 
 
 class Tdt(nn.Module):
@@ -51,7 +53,7 @@ class Tdt(nn.Module):
         """The loss (B,), which the model alone decides."""
         arcs, durations = all_arcs(model, encoder_out, targets), draw_durations(model, self.config.omega, self.training)
         best = self.config.alignments == "best"
-        return -sum_alignments(arcs, encoder_out.lens_B, targets.lens_B, durations, self.config.sigma, best).log_prob_B
+        return -sum_alignments(arcs, encoder_out.lens_B, targets.lens_B, durations, self.config, best).log_prob_B
 
 
 def draw_durations(model: Transducer, omega: float, training: bool) -> tuple[int, ...]:
@@ -60,11 +62,12 @@ def draw_durations(model: Transducer, omega: float, training: bool) -> tuple[int
 
 
 def sum_alignments(
-    arcs: Arcs, frame_lens_B: Tensor, token_lens_B: Tensor, durations: tuple[int, ...], sigma: float, best: bool = False
-) -> TdtOut | LatticeOut:
-    """Over the alignments of TDT with ``durations``, or over those of RNN-T where there are none."""
+    arcs: Arcs, frame_lens_B: Tensor, token_lens_B: Tensor, durations: tuple[int, ...], config: TdtConfig, best: bool = False,
+    first_BS: Tensor | None = None,
+) -> LatticeOut:
+    """Over the alignments of TDT with ``durations``, or over those of RNN-T where there are none; inside windows where given."""
+    lens = frame_lens_B, token_lens_B
     if not durations:
-        return forward_backward(arcs.blank_BSW, arcs.label_BSW, frame_lens_B, token_lens_B, "regular", best)
-    return tdt_forward_backward(
-        arcs.blank_BSW - sigma, arcs.label_BSW - sigma, arcs.duration_LBSW, frame_lens_B, token_lens_B, durations, best
-    )
+        return forward_backward(arcs.blank_BSW, arcs.label_BSW, *lens, "regular", best, first_BS, config.engine)
+    tokens = arcs.blank_BSW - config.sigma, arcs.label_BSW - config.sigma
+    return tdt_forward_backward(*tokens, arcs.duration_LBSW, *lens, durations, best, first_BS, config.engine)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.losses.tdt_lattice import tdt_forward_backward
+from asr.losses.lattice import tdt_forward_backward
 from tests.losses.brute_force import tdt_log_prob, tdt_scores
 
 DURATIONS = [(0, 1), (0, 1, 2, 3, 4), (1, 2), (0, 2), (0, 1, 4), (2, 3), (1,)]
