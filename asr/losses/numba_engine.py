@@ -28,18 +28,18 @@ def sum_paths(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """See engines.py."""
     batch, frames, rows = blank_BSR.shape
-    durations = 0 if duration_LBSR is None else len(duration_LBSR)
     duration_BSLR = blank_BSR.new_empty(batch, frames, 0, rows) if duration_LBSR is None else duration_LBSR.permute(1, 2, 0, 3)
-    weights = [x.detach().contiguous().numpy() for x in (blank_BSR, label_BSR, duration_BSLR)]
-    shapes = (batch, frames, rows), (batch, frames, rows), (batch, frames, durations, rows)
-    posteriors = [blank_BSR.new_zeros(shape) for shape in shapes]
-    log_prob_B = blank_BSR.new_empty(batch)
-    outputs = [x.numpy() for x in posteriors]
-    first, lens = first_BS.numpy(), list(zip(frame_lens_B.tolist(), token_lens_B.tolist()))
-    move_A, label_ends = np.array([*moves.blank, *moves.label]), moves.label_ends
+    blank, label, duration = (x.detach().contiguous().numpy() for x in (blank_BSR, label_BSR, duration_BSLR))
+    posteriors = [blank_BSR.new_zeros(x.shape) for x in (blank_BSR, label_BSR, duration_BSLR)]
+    first, outputs = first_BS.contiguous().numpy(), [x.numpy() for x in posteriors]
+    log_probs, frame_lens, token_lens = [IMPOSSIBLE] * batch, frame_lens_B.tolist(), token_lens_B.tolist()
+    move_A = np.array([*moves.blank, *moves.label])
 
     def one(b: int) -> None:
-        log_prob_B[b] = _utterance(*(x[b] for x in weights), first[b], *lens[b], move_A, label_ends, *(x[b] for x in outputs))
+        share_SAR = np.zeros((frame_lens[b], len(move_A), rows), dtype=blank.dtype)
+        log_probs[b] = _backward(blank[b], label[b], duration[b], first[b], token_lens[b], move_A, moves.label_ends, share_SAR)
+        if log_probs[b] > IMPOSSIBLE:
+            _forward(share_SAR, first[b], token_lens[b], move_A, *(x[b] for x in outputs))
 
     threads = min(torch.get_num_threads(), batch)
     if threads == 1:
@@ -48,7 +48,8 @@ def sum_paths(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(one, range(batch)))
-    return log_prob_B, posteriors[0], posteriors[1], None if duration_LBSR is None else posteriors[2].permute(2, 0, 1, 3)
+    duration_posterior_LBSR = None if duration_LBSR is None else posteriors[2].permute(2, 0, 1, 3)
+    return blank_BSR.new_tensor(log_probs), posteriors[0], posteriors[1], duration_posterior_LBSR
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,7 +64,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 6.93145751953125e-1, 1.42860682030941723212e-6
 ROUND = 1.5 * 2.0**52
 """Added to a small number it leaves the nearest whole one in the last bits."""
-TAYLOR = tuple(1.0 / math.factorial(n) for n in range(12, -1, -1))
+C2, C3, C4, C5, C6, C7, C8, C9, C10, C11 = (1.0 / math.factorial(n) for n in range(2, 12))
 SMALLEST = -700.0
 """The logarithm of the least probability that is told from 0."""
 
@@ -74,9 +75,7 @@ def _exp(x: float) -> float:
     shifted = x * LOG2_E + ROUND
     n = shifted - ROUND
     r = (x - n * LN2_HIGH) - n * LN2_LOW
-    y = 0.0
-    for coefficient in numba.literal_unroll(TAYLOR):
-        y = y * r + coefficient
+    y = 1 + r * (1 + r * (C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * (C7 + r * (C8 + r * (C9 + r * (C10 + r * C11))))))))))
     power = np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
     return y * power if x > SMALLEST else 0.0
 
@@ -90,19 +89,6 @@ def _leading(first_S, s, to, rise, rows, tokens, frames, ends):  # type: ignore[
         return low, max(low, high), shift
     row = tokens - rise - first_S[s]
     return (row, row + 1, row) if to == frames and ends and 0 <= row < rows else (0, 0, 0)
-
-
-@_compiled
-def _utterance(  # type: ignore[no-untyped-def]
-    blank_SR, label_SR, duration_SLR, first_S, frames, tokens, move_A, label_ends, blank_posterior_SR, label_posterior_SR,
-    duration_posterior_SLR,
-):
-    """Fills the posteriors of one utterance, all zero, and returns its log-probability."""
-    share_SAR = np.zeros((frames, len(move_A), blank_SR.shape[1]), dtype=blank_SR.dtype)
-    log_prob = _backward(blank_SR, label_SR, duration_SLR, first_S, tokens, move_A, label_ends, share_SAR)
-    if log_prob > IMPOSSIBLE:
-        _forward(share_SAR, first_S, tokens, move_A, blank_posterior_SR, label_posterior_SR, duration_posterior_SLR)
-    return log_prob
 
 
 @_compiled
