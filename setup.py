@@ -51,6 +51,7 @@ setup(
     extras_require={
         "k2": ["k2==1.23.4", "lhotse==1.32.1", "numpy==1.26.4", "torch==1.13.1", "torchaudio==0.13.1"],
         "fst": ["kaldi-decoder>=0.3.2", "kaldifst>=1.8", "kaldilm>=1.15", "pynini>=2.1.6"],
+        "compiled": ["numba>=0.60"],
         "ssl": ["transformers>=4.48"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1; python_version >= '3.11'", "sherpa-onnx>=1.10"],
         "dev": read_requirements("dev.txt"),

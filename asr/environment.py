@@ -305,8 +305,8 @@ PARTS = (
     Part("eSpeak NG", _espeak, "synthesis of corpora (egs/numbers)", f"{_PIP} espeakng-loader"),
     Part("num2words", module("num2words"), "synthesis of corpora (egs/numbers)", f"{_PIP} num2words"),
     Part("onnxruntime", module("onnxruntime"), "running exported ONNX models", f"{_PIP} onnxruntime"),
-    Part("numba", module("numba"), "kernels compiled for the CPU; PyTorch's own take their place", f"{_PIP} numba"),
-    Part("triton", module("triton"), "kernels compiled for the GPU; PyTorch's own take their place", "install a torch built for CUDA"),
+    Part("numba", module("numba"), "transducer losses compiled for CPUs; PyTorch takes its place, slower", f"{_PIP} numba"),
+    Part("triton", module("triton"), "transducer losses compiled for GPUs; PyTorch takes its place, slower", "install a torch built for CUDA, which brings it"),
     Part("ffmpeg", program("ffmpeg", "-version"), "audio that libsndfile cannot read (M4A, WMA, video)", "sudo apt install ffmpeg"),
 )
 
@@ -316,7 +316,8 @@ def engines(findings: Sequence[Finding]) -> dict[str, str]:
     ok = {finding.name for finding in findings if finding.state == "ok"}
     return {
         "features": "kaldifeat" if "kaldifeat" in ok else "lhotse",
-        "losses": "PyTorch",
+        "losses on CPUs": "numba" if "numba" in ok else "PyTorch",
+        "losses on GPUs": "Triton" if "triton" in ok else "PyTorch",
         "graph building": "k2" if "k2" in ok else "OpenFst" if "OpenFst" in ok else "none; pynini brings OpenFst",
         "graph search": "k2" if "k2" in ok else "NumPy; fast beam search needs k2",
     }

@@ -93,7 +93,8 @@ def _backward(
                 L, TIMED, LABEL_ENDS,
             )
             total_I += tl.exp(score_I - top_I)
-        tl.store(after + (b * S + s_I) * R + row_I, top_I + tl.log(total_I), mask=node_I)
+        after_I = tl.where(total_I > 0.0, top_I + tl.log(tl.where(total_I > 0.0, total_I, 1.0)), float("-inf"))
+        tl.store(after + (b * S + s_I) * R + row_I, after_I, mask=node_I)
         tl.debug_barrier()  # the next anti-diagonals read what other threads have written
 
 

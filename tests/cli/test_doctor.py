@@ -109,9 +109,12 @@ def test_engines_follow_what_works() -> None:
     def finding(name: str, state: environment.State) -> Finding:
         return Finding(name, state, "", "", "", False)
 
-    assert environment.engines([finding("k2", "ok"), finding("kaldifeat", "ok")]) == {
-        "features": "kaldifeat", "losses": "PyTorch", "graph building": "k2", "graph search": "k2",
+    assert environment.engines([finding("k2", "ok"), finding("kaldifeat", "ok"), finding("numba", "ok")]) == {
+        "features": "kaldifeat", "losses on CPUs": "numba", "losses on GPUs": "PyTorch", "graph building": "k2", "graph search": "k2",
     }
-    without = environment.engines([finding("k2", "broken"), finding("kaldifeat", "missing"), finding("OpenFst", "ok")])
+    without = environment.engines(
+        [finding("k2", "broken"), finding("kaldifeat", "missing"), finding("OpenFst", "ok"), finding("triton", "ok")]
+    )
     assert without["features"] == "lhotse" and without["graph building"] == "OpenFst"
+    assert (without["losses on CPUs"], without["losses on GPUs"]) == ("PyTorch", "Triton")
     assert without["graph search"].startswith("NumPy") and environment.engines([])["graph building"].startswith("none")
