@@ -24,7 +24,7 @@ test: ready ## all tests, on the stack in VENV
 test-modern: ## all tests, on the modern stack in .venv-modern
 	@$(MAKE) --no-print-directory test VENV=.venv-modern STACK=modern
 
-bench: ready ## the benchmarks of tests/benchmarks
+bench: ready ## time and memory of losses, searches, encoders
 	utils/bench.sh
 
 lint: ready ## ruff and mypy

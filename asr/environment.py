@@ -306,7 +306,8 @@ PARTS = (
     Part("num2words", module("num2words"), "synthesis of corpora (egs/numbers)", f"{_PIP} num2words"),
     Part("onnxruntime", module("onnxruntime"), "running exported ONNX models", f"{_PIP} onnxruntime"),
     Part("numba", module("numba"), "transducer losses compiled for CPUs; PyTorch takes its place, slower", f"{_PIP} numba"),
-    Part("triton", module("triton"), "transducer losses compiled for GPUs; PyTorch takes its place, slower", "install a torch built for CUDA, which brings it"),
+    Part("triton", module("triton"), "transducer losses compiled for GPUs; PyTorch takes its place, slower",
+         "install a torch built for CUDA, which brings it"),
     Part("ffmpeg", program("ffmpeg", "-version"), "audio that libsndfile cannot read (M4A, WMA, video)", "sudo apt install ffmpeg"),
 )
 

@@ -1,16 +1,9 @@
 #!/usr/bin/env bash
-# Runs the benchmarks, tests/benchmarks/bench_*.py, each a program that prints one table.
+# Runs the benchmarks, each of which prints one table.
 #
-#   [VENV=.venv] utils/bench.sh [NAME...]     all of them, or bench_NAME.py only
+#   [VENV=.venv] utils/bench.sh [NAME [OPTION...]]     all of them, or one: what 'asr bench' does in the environment VENV
 set -euo pipefail
-shopt -s nullglob
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=${VENV:-.venv}
 [[ $venv == /* ]] || venv=$root/$venv
-programs=("$root"/tests/benchmarks/bench_*.py)
-(($# == 0)) || programs=("${@/#/$root/tests/benchmarks/bench_}") programs=("${programs[@]/%/.py}")
-((${#programs[@]})) || { echo "there are no tests/benchmarks/bench_*.py" >&2; exit 1; }
-for program in "${programs[@]}"; do
-    echo "== ${program##*/}"
-    PYTHONPATH=$root "$venv/bin/python" "$program"
-done
+PYTHONPATH=$root exec "$venv/bin/python" -m asr bench "$@"

@@ -26,6 +26,7 @@ COMMANDS = {
     "graph": "what a decoding graph is, with a picture of small ones",
     "unit-quality": "measure discrete units without training on them",
     "outliers": "training utterances with the highest loss per token: bad transcripts",
+    "bench": "time and memory of losses, searches, encoders",
     "import-checkpoint": "turn a published Zipformer checkpoint into an experiment",
 }
 """Command -> one line of help; the module is asr/cli/<command>.py with '-' as '_'."""

@@ -22,8 +22,7 @@ def smoothed_arcs(
 
     labels_BW: int64, the token that a label arc at each row emits.
     """
-    am_max_BS1, lm_max_BW1 = am_BSV.detach().amax(2, keepdim=True), lm_BWV.detach().amax(2, keepdim=True)
-    am_exp_BSV, lm_exp_BWV = (am_BSV - am_max_BS1).exp(), (lm_BWV - lm_max_BW1).exp()
+    (am_exp_BSV, am_max_BS1), (lm_exp_BWV, lm_max_BW1) = _scaled_exp(am_BSV), _scaled_exp(lm_BWV)
     simple = _Part(
         blank=am_BSV[:, :, BLANK, None] + lm_BWV[:, None, :, BLANK],
         label=_at_labels(am_BSV, labels_BW) + lm_BWV.gather(2, labels_BW.unsqueeze(2)).transpose(1, 2),
@@ -51,14 +50,16 @@ def smoothed_arcs(
 
 def smoothed_durations(am_BSL: Tensor, lm_BWL: Tensor, valid_BW: Tensor, am_scale: float, lm_scale: float) -> Tensor:
     """Log-probabilities (L, B, S, W) of durations, interpolated as those of tokens are in :func:`smoothed_arcs`."""
-    am_LBS1, lm_LB1W = am_BSL.permute(2, 0, 1).unsqueeze(3), lm_BWL.permute(2, 0, 1).unsqueeze(2)
-    duration_LBSW = (1.0 - am_scale - lm_scale) * (am_LBS1 + lm_LB1W).log_softmax(dim=0)
-    if lm_scale > 0.0:
-        duration_LBSW = duration_LBSW + lm_scale * lm_LB1W.log_softmax(dim=0)
+    (am_exp_BSL, am_max_BS1), (lm_exp_BWL, lm_max_BW1) = _scaled_exp(am_BSL), _scaled_exp(lm_BWL)
+    normalizer_BSW = _safe_log(am_exp_BSL @ lm_exp_BWL.transpose(1, 2)) + am_max_BS1 + lm_max_BW1.transpose(1, 2)
+    # All but the normaliser is the sum of a part of the frame's and one of the row's.
+    simple_scale = 1.0 - am_scale - lm_scale
+    frame_BSL, row_BWL = simple_scale * am_BSL, simple_scale * lm_BWL + lm_scale * lm_BWL.log_softmax(dim=2)
     if am_scale > 0.0:
-        average_L = lm_BWL.softmax(dim=2)[valid_BW].mean(dim=0)
-        duration_LBSW = duration_LBSW + am_scale * (am_LBS1 + average_L.log().view(-1, 1, 1, 1)).log_softmax(dim=0)
-    return duration_LBSW
+        average_L = lm_BWL.softmax(dim=2)[valid_BW].mean(dim=0).log()
+        frame_BSL = frame_BSL + am_scale * (am_BSL + average_L).log_softmax(dim=2)
+    normalizer_BS1W = (simple_scale * normalizer_BSW).unsqueeze(2)
+    return (frame_BSL.unsqueeze(3) + row_BWL.transpose(1, 2).unsqueeze(1) - normalizer_BS1W).permute(2, 0, 1, 3)
 
 
 class _Part:
@@ -69,6 +70,12 @@ class _Part:
 
     def scaled(self, scale: float) -> tuple[Tensor, Tensor]:
         return (self.blank - self.normalizer) * scale, (self.label - self.normalizer) * scale
+
+
+def _scaled_exp(x: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(x - max) and the maximum over the last dimension."""
+    max_ = x.detach().amax(dim=2, keepdim=True)
+    return (x - max_).exp(), max_
 
 
 def _at_labels(am_BSV: Tensor, labels_BW: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ def _solve(
         weights_KBW.copy_(_to_steps(arc_BSW, skewed))
     blanks = len(arcs) - len(moves.label)
     lattice = Lattice(
-        weights_AKBW, blank_strides=tuple(move for move in moves.blank if move > 0), label_strides=tuple(move + skewed for move in moves.label),
+        weights_AKBW, blank_strides=tuple(move for move in moves.blank if move > 0),
+        label_strides=tuple(move + skewed for move in moves.label),
         last_step_B=frame_lens_B + token_lens_B if skewed else frame_lens_B, last_row_B=token_lens_B,
     )
     log_prob_B, posterior_AKBW = solve(lattice)

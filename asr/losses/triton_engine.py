@@ -4,7 +4,7 @@ Nodes are visited anti-diagonal by anti-diagonal, k = s + u: whatever the moves,
 each node the log-probability of all paths from it to the end (Graves, 2012, eq. 18), and so the share of them that takes each of its
 arcs; with the shares, a sweep from the start is one of plain probabilities.
 
-Shape legend: lattice.py; A counts the arcs that leave a node: blanks with each of the L moves, then labels; I is the block of tokens.
+Shape legend: lattice.py; A counts the arcs that leave a node: blanks with each of the L moves, then labels; I counts threads.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sum_paths(
     after_BSR = torch.full_like(lattice[0], IMPOSSIBLE)
     posterior_BSRA = blank_BSR.new_zeros(batch, frames, rows, 2 * count)
     block = triton.next_power_of_2(int(token_lens_B.max()) + 1)
-    constants: dict[str, Any] = {"L": count, "TIMED": timed, "LABEL_ENDS": moves.label_ends, "I": block}
+    constants: dict[str, Any] = {"L": count, "TIMED": timed, "LABEL_ENDS": moves.label_ends, "BLOCK": block}
     _backward[(batch,)](*lattice, after_BSR, frames, rows, **constants)
     _forward[(batch,)](*lattice, after_BSR, posterior_BSRA, frames, rows, **constants)
     blank_BSRL, label_BSRL = posterior_BSRA.split(count, dim=3)
@@ -68,17 +68,17 @@ def _score(
 @triton.jit
 def _backward(
     blank, label, duration, first, frame_lens, token_lens, move, after, S, R,
-    L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr, I: tl.constexpr,
+    L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # type: ignore[no-untyped-def]
     b = tl.program_id(0).to(tl.int64)
     frames, tokens = tl.load(frame_lens + b), tl.load(token_lens + b)
-    u_I = tl.arange(0, I)
+    u_I = tl.arange(0, BLOCK)
     for step in range(frames + tokens):
         s_I = frames + tokens - 1 - step - u_I
         node_I = (s_I >= 0) & (s_I < frames) & (u_I <= tokens)
         row_I = u_I - tl.load(first + b * S + s_I, mask=node_I, other=0)
         node_I = node_I & (row_I >= 0) & (row_I < R)
-        best_I = tl.full((I,), float("-inf"), after.dtype.element_ty)
+        best_I = tl.full((BLOCK,), float("-inf"), after.dtype.element_ty)
         for arc in tl.static_range(2 * L):
             score_I = _score(
                 label if arc >= L else blank, duration, first, after, move, arc, S, R, frames, tokens, s_I, u_I, node_I, b,
@@ -86,7 +86,7 @@ def _backward(
             )
             best_I = tl.maximum(best_I, score_I)
         top_I = tl.where(best_I > float("-inf"), best_I, 0.0)
-        total_I = tl.full((I,), 0.0, after.dtype.element_ty)
+        total_I = tl.full((BLOCK,), 0.0, after.dtype.element_ty)
         for arc in tl.static_range(2 * L):
             score_I = _score(
                 label if arc >= L else blank, duration, first, after, move, arc, S, R, frames, tokens, s_I, u_I, node_I, b,
@@ -101,11 +101,11 @@ def _backward(
 @triton.jit
 def _forward(
     blank, label, duration, first, frame_lens, token_lens, move, after, posterior, S, R,
-    L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr, I: tl.constexpr,
+    L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # type: ignore[no-untyped-def]
     b = tl.program_id(0).to(tl.int64)
     frames, tokens = tl.load(frame_lens + b), tl.load(token_lens + b)
-    u_I = tl.arange(0, I)
+    u_I = tl.arange(0, BLOCK)
     for step in range(frames + tokens):
         s_I = step - u_I
         node_I = (s_I >= 0) & (s_I < frames) & (u_I <= tokens)

@@ -6,12 +6,11 @@ import torch
 
 from asr.losses import align
 from asr.losses.arcs import all_arcs, delay_penalised, next_tokens
-from asr.losses.lattice import forward_backward
+from asr.losses.lattice import forward_backward, tdt_forward_backward
 from asr.losses.pruned_tdt import PrunedTdt
 from asr.losses.rnnt import Rnnt
 from asr.losses.simple_joiner import pruning_window, reached_rows, smoothed_durations
 from asr.losses.tdt import Tdt
-from asr.losses.lattice import tdt_forward_backward
 from asr.types import EncoderOut
 from tests.losses.batches import make_batch
 from tests.losses.brute_force import scores, tdt_log_prob, tdt_scores

@@ -1,6 +1,6 @@
-"""Size, time and memory of decoding graphs: CMUdict's 135,000 words and an n-gram over all text of the folder of shared corpora.
+"""Size, time and memory of decoding graphs: CMUdict's 135,000 words and an n-gram over texts of a folder.
 
-    python tests/benchmarks/bench_graphs.py [--engine openfst] [--order 3] [--prune 1e-7] [--topology standard] [--search]
+    asr bench graphs [--text DIR] [--engine openfst] [--order 3] [--prune 1e-7] [--topology standard] [--search]
 
 One row a step, with CPU seconds and the peak memory of the whole process so far; the graphs that come out; how far the forecast was off.
 --search: also searches made-up posteriors with each engine that is installed.
@@ -24,7 +24,7 @@ from asr.tokens import train_tokenizer
 from asr.tokens.phone import PhoneTokenizer
 from asr.types import EncoderOut
 
-TEXT = Path(__file__).resolve().parents[3] / "shared/corpora/text"
+FILES = ("lj_sentences.txt", "librispeech_dev_clean.txt")
 
 
 class Steps:
@@ -37,16 +37,16 @@ class Steps:
         self.last = time.process_time()
 
 
-def texts() -> list[str]:
-    lines = [line for name in ("lj_sentences.txt", "librispeech_dev_clean.txt") for line in (TEXT / name).read_text().splitlines()]
+def texts(folder: Path) -> list[str]:
+    lines = [line for name in FILES for line in (folder / name).read_text().splitlines()]
     return [" ".join(re.findall(r"[a-z']+", line.lower())) for line in lines]
 
 
-def language(directory: Path) -> tuple[Lang, list[str]]:
-    tokenizer = train_tokenizer(PhoneTokenizer.Config(lexicon=str(TEXT / "cmudict.dict"), oov="unk"), texts())
+def language(folder: Path, directory: Path) -> tuple[Lang, list[str]]:
+    tokenizer = train_tokenizer(PhoneTokenizer.Config(lexicon=str(folder / "cmudict.dict"), oov="unk"), texts(folder))
     tokenizer.save(directory)
-    config = LangConfig(lexicon=str(TEXT / "cmudict.dict"), oov="skip")
-    return write_lang(make_lexicon(config, tokenizer, []), tokenizer.symbols, directory), texts()
+    config = LangConfig(lexicon=str(folder / "cmudict.dict"), oov="skip")
+    return write_lang(make_lexicon(config, tokenizer, []), tokenizer.symbols, directory), texts(folder)
 
 
 def ngram(lang: Lang, lines: list[str], order: int, threshold: float) -> NgramLm:
@@ -79,17 +79,22 @@ def bench_search(lang: Lang, lines: list[str], steps: Steps) -> None:
             steps.done(f"{engine}, {n}-best, {sum(lens) * 0.04:.0f} s of audio, {sum(len(h) for h in found)} hypotheses")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text", type=Path, default=Path("../shared/corpora/text"), help="where cmudict.dict and the texts are")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--order", type=int, default=3)
     parser.add_argument("--prune", type=float, default=0.0, help="entropy pruning threshold")
     parser.add_argument("--topology", default="standard")
     parser.add_argument("--search", action="store_true")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    missing = [name for name in ("cmudict.dict", *FILES) if not (args.text / name).exists()]
+    if missing:
+        raise ValueError(f"--text: {args.text} has no {', '.join(missing)}")
     steps = Steps()
     with tempfile.TemporaryDirectory() as directory:
-        lang, lines = language(Path(directory))
+        lang, lines = language(args.text, Path(directory))
         steps.done(f"lexicon: {len(lang.vocabulary)} words, {sum(map(len, lang.lexicon.values()))} pronunciations")
         lm = ngram(lang, lines, args.order, args.prune)
         steps.done("n-gram: " + ", ".join(map(str, map(len, lm.orders))))
@@ -102,7 +107,3 @@ def main() -> None:
         print(f"forecast / arcs: {forecast / hlg.num_arcs:.2f}")
         if args.search:
             bench_search(lang, lines, steps)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Speed of the searches of a transducer without durations (RNN-T) and with them (TDT), on the same made-up speech.
 
-    python tests/benchmarks/bench_search.py [--vocabulary 500] [--dim 512] [--utterances 50] [--seconds 2] [--device cpu]
+    asr bench search [--vocabulary 500] [--dim 512] [--utterances 50] [--seconds 2] [--device cpu]
 
 Utterances of 5 to 15 s at 40 ms a frame, with a token every 7 frames on average; tokens and blanks of the TDT last until the next
 token, as far as its durations go. Encoder output is made so that both models find these tokens, with doubts about some.
@@ -16,8 +16,8 @@ from typing import Any
 
 import kaldialign
 import torch
-from bench_encoder import best_time
 
+from asr.bench.timing import best_time
 from asr.decode import build_search
 from asr.decode.greedy import Greedy
 from asr.decode.modified_beam import ModifiedBeam
@@ -79,8 +79,7 @@ def measured(model: Model, encoder_out: EncoderOut, texts: list[list[int]], conf
     return elapsed, len(calls), sum(calls) / int(encoder_out.lens_B.sum()), errors / sum(map(len, texts))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocabulary", type=int, default=500)
     parser.add_argument("--dim", type=int, default=512, help="channels of predictor and joiner")
     parser.add_argument("--utterances", type=int, default=50, help="utterances in the batch")
@@ -88,7 +87,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="time spent on each measurement")
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     models = {"RNN-T": Model(args.vocabulary, args.dim, ()).eval(), "TDT": Model(args.vocabulary, args.dim, DURATIONS).eval()}
@@ -113,7 +114,3 @@ def main() -> None:
             ratios = f"{elapsed / own:>10.2f}{elapsed / rnnt:>9.2f}"
             print(f"{name:<16}{family:<8}{1e3 * elapsed:>8.1f}{ratios}{calls:>8}{evaluations:>11.2f}{errors:>9.1%}")
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Speed of the Zipformer encoder, as a share of the matrix product's rate on this machine.
 
-    python tests/benchmarks/bench_encoder.py [--size tiny] [--threads 1] [--seconds 2]
+    asr bench encoder [--size tiny] [--threads 1] [--seconds 2]
 
 Prints, for training (forward and backward, 16 utterances of 2 to 4 s) and inference (batches of 1, 16 and 50), the
 real-time factor, the arithmetic rate and its share of torch.mm's on 1024 x 1024 matrices, measured in the same run.
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import resource
-import time
 from functools import partial
 from typing import Callable
 
 import torch
 from torch import Tensor
 
+from asr.bench.timing import best_time
 from asr.models.zipformer import Zipformer
 from asr.models.zipformer.frontend import frames_out
 
@@ -41,25 +41,13 @@ def multiplications(encoder: Zipformer, lens: Tensor) -> float:
     return total
 
 
-def best_time(run: Callable[[], object], seconds: float) -> float:
-    """The shortest of several runs: in CPU time on one thread, which other programs disturb less, else in wall time."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    run()
-    best, spent = float("inf"), 0.0
-    while spent < seconds:
-        start = clock()
-        run()
-        spent += clock() - start
-        best = min(best, clock() - start)
-    return best
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="tiny", help="named size of the encoder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="time spent on each measurement")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     matrix = torch.randn(1024, 1024)
@@ -67,8 +55,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, {args.threads} thread(s), sgemm {sgemm:.0f} GFLOP/s")
     encoder = Zipformer(Zipformer.Config(size=args.size), 80)
 
-    def report(what: str, lens: Tensor, passes: int, run: Callable[[], object]) -> None:
-        elapsed = best_time(run, args.seconds)
+    def report(what: str, lens: Tensor, passes: int, step: Callable[[], object]) -> None:
+        elapsed = best_time(step, args.seconds)
         rate = 2 * passes * multiplications(encoder, lens) / elapsed / 1e9
         audio = lens.sum().item() / 100
         print(
@@ -94,7 +82,3 @@ def main() -> None:
 
     report("training, batch of 16", lens, 3, train)
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-
-
-if __name__ == "__main__":
-    main()

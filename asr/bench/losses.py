@@ -1,6 +1,6 @@
 """Time and peak memory of the transducers' losses, forward and backward, predictor and joiner included.
 
-    python tests/benchmarks/bench_losses.py [--sizes 8,100,20,500 ...] [--losses tdt pruned_tdt ...] [--device cpu] [--threads 1]
+    asr bench losses [--sizes 8,100,20,500 ...] [--losses tdt pruned_tdt ...] [--engine auto] [--device cpu] [--threads 1]
 
 A size is utterances, encoder frames, tokens per utterance, vocabulary. Beside our losses run, where they can: the pruned loss with
 k2's engine, torchaudio's RNN-T, and TDT as one would write it at first, a log-softmax over all logits and autograd through a
@@ -12,16 +12,17 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, get_args
 
 import torch
 from torch import Tensor, nn
 
 from asr import fsa
+from asr.bench.timing import best_time
 from asr.losses import build_losses
 from asr.losses.arcs import next_tokens
+from asr.losses.engines import Engine
 from asr.losses.pruned_rnnt import PrunedRnnt
 from asr.losses.pruned_tdt import PrunedTdt
 from asr.losses.rnnt import Rnnt
@@ -79,17 +80,17 @@ def torchaudio_rnnt(model: Transducer, encoder_out: EncoderOut, targets: Targets
     )
 
 
-def candidates(rnnt: Transducer, tdt: Transducer, step: int = 10_000) -> dict[str, tuple[Run, bool]]:
+def candidates(rnnt: Transducer, tdt: Transducer, engine: Engine, step: int = 10_000) -> dict[str, tuple[Run, bool]]:
     """By name: the loss as a function of encoder output and targets, and whether it has a joiner over the whole lattice."""
     def ours(config: Any, model: Transducer) -> Run:
         loss: nn.Module = build_losses({"loss": config}, model).to(next(model.parameters()).device)
         return lambda encoder_out, targets: loss(encoder_out, targets, model, step).total_B
 
     found: dict[str, tuple[Run, bool]] = {
-        "pruned_rnnt": (ours(PrunedRnnt.Config(), rnnt), False),
-        "pruned_tdt": (ours(PrunedTdt.Config(sigma=0.0), tdt), False),
-        "rnnt": (ours(Rnnt.Config(), rnnt), True),
-        "tdt": (ours(Tdt.Config(sigma=0.0), tdt), True),
+        "pruned_rnnt": (ours(PrunedRnnt.Config(engine=engine), rnnt), False),
+        "pruned_tdt": (ours(PrunedTdt.Config(engine=engine, sigma=0.0), tdt), False),
+        "rnnt": (ours(Rnnt.Config(engine=engine), rnnt), True),
+        "tdt": (ours(Tdt.Config(engine=engine, sigma=0.0), tdt), True),
         "plain_tdt": (lambda encoder_out, targets: plain_tdt(tdt, encoder_out, targets), True),
     }
     if fsa.available():
@@ -136,21 +137,6 @@ def peak_memory(run: Callable[[], object], device: str) -> int:
     return resident("VmHWM") - before
 
 
-def best_time(run: Callable[[], object], seconds: float, device: str) -> float:
-    """The shortest of several runs: in CPU time on one thread, which other programs disturb less, else in wall time."""
-    on_gpu = device.startswith("cuda")
-    clock = time.process_time if torch.get_num_threads() == 1 and not on_gpu else time.perf_counter
-    best, spent = float("inf"), 0.0
-    while spent < seconds:
-        start = clock()
-        run()
-        if on_gpu:
-            torch.cuda.synchronize()
-        best = min(best, clock() - start)
-        spent += clock() - start
-    return best
-
-
 def measure(name: str, loss: Run, batch: tuple[int, ...], args: argparse.Namespace) -> None:
     utterances, frames, tokens, vocab = batch
     torch.manual_seed(1)
@@ -158,41 +144,39 @@ def measure(name: str, loss: Run, batch: tuple[int, ...], args: argparse.Namespa
     encoder_out = EncoderOut(frames_BSD, torch.full((utterances,), frames, device=args.device))
     targets = Targets(torch.randint(1, vocab, (utterances, tokens)), torch.full((utterances,), tokens)).to(args.device)
 
-    def run() -> None:
+    def step() -> None:
         frames_BSD.grad = None
         loss(encoder_out, targets).sum().backward()
 
-    run()
-    memory = peak_memory(run, args.device)
-    elapsed = best_time(run, args.seconds, args.device)
+    step()
+    memory = peak_memory(step, args.device)
+    elapsed = best_time(step, args.seconds, args.device)
     with torch.no_grad():
         value = loss(encoder_out, targets).mean().item()
     print(f"  {name:16} {1e3 * elapsed:9.1f} ms {memory / 2**20:9.1f} MiB   loss {value:.3f}", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="utterances,frames,tokens,vocabulary")
     parser.add_argument("--losses", nargs="+", help="by name; all of them by default")
+    parser.add_argument("--engine", default="auto", choices=get_args(Engine), help="what sums over the alignments in our losses")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="time spent on each measurement")
     parser.add_argument("--most-logits", type=float, default=5e8)
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), durations {list(DURATIONS)}")
+    print(f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), engine {args.engine}, durations {list(DURATIONS)}")
     for size in args.sizes:
         utterances, frames, tokens, vocab = batch = tuple(int(part) for part in size.split(","))
         print(f"{utterances} utterances of {frames} frames and {tokens} tokens, vocabulary of {vocab}")
         models = build(vocab, (), args.device), build(vocab, DURATIONS, args.device)
-        for name, (loss, whole) in candidates(*models).items():
+        for name, (loss, whole) in candidates(*models, args.engine).items():
             if args.losses and name not in args.losses:
                 continue
             if whole and utterances * frames * (tokens + 1) * vocab > args.most_logits:
                 print(f"  {name:16} left out")
                 continue
             measure(name, loss, batch, args)
-
-
-if __name__ == "__main__":
-    main()

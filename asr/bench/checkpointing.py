@@ -1,6 +1,6 @@
 """Time and memory of a training step of the encoder with activation checkpointing and without.
 
-    python tests/benchmarks/bench_checkpointing.py [--encoder '{type: zipformer, size: small}'] [--threads 1] [--seconds 5]
+    asr bench checkpointing [--encoder '{type: zipformer, size: small}'] [--threads 1] [--seconds 5]
 
 Prints, for each, the shortest forward and backward pass over 16 utterances of 5 to 10 s, and the peak memory of the process
 beyond what it had before its first step. Each runs in a process of its own.
@@ -40,17 +40,14 @@ def measure(encoder: dict[str, Any], checkpointing: bool, threads: int, seconds:
     return best, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", default="{type: zipformer, size: small}", help="the config's model.encoder, in YAML")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each measurement")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
     for checkpointing in (False, True):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             step, memory = pool.apply(measure, (yaml.safe_load(args.encoder), checkpointing, args.threads, args.seconds))
         print(f"{'with' if checkpointing else 'without'} activation checkpointing: {step:.2f} s, {memory:.2f} GiB")
-
-
-if __name__ == "__main__":
-    main()
