@@ -37,6 +37,7 @@ def align(model: Transducer, encoder_out: EncoderOut, targets: Targets, topology
         return Alignment(out.log_prob_B, _frames(out.label_posterior_BSW), None)
     tdt = tdt_forward_backward(*arcs, *lens, model.durations, best=True)
     frames_BU = _frames(tdt.label_posterior_BSW)
+    assert tdt.duration_posterior_LBSW is not None
     # An alignment leaves a node once: where it does so by a label, the duration is the label's.
     utterance_B1, token_U = torch.arange(len(frames_BU), device=frames_BU.device).unsqueeze(1), torch.arange(frames_BU.shape[1])
     taken_LBU = tdt.duration_posterior_LBSW[:, utterance_B1, frames_BU, token_U.to(frames_BU.device)]

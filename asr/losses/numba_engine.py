@@ -7,6 +7,7 @@ So logarithms and exponentials are taken once, and posteriors are no differences
 Shape legend: lattice.py; A counts the arcs that leave a node: blanks with each of the L moves, then labels. Inner loops run over the rows
 of a frame without depending on each other, so that they become vector instructions.
 """
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
@@ -70,7 +71,7 @@ SMALLEST = -700.0
 
 
 @_compiled
-def _exp(x: float) -> float:
+def _exp(x):
     """exp(x) for x <= 0, 0 for -inf and NaN: 2^n exp(r), without the branches that would keep loops from being vectorised."""
     shifted = x * LOG2_E + ROUND
     n = shifted - ROUND
@@ -81,7 +82,7 @@ def _exp(x: float) -> float:
 
 
 @_compiled
-def _leading(first_S, s, to, rise, rows, tokens, frames, ends):  # type: ignore[no-untyped-def]
+def _leading(first_S, s, to, rise, rows, tokens, frames, ends):
     """(low, high, shift): the arcs of rows low ... high - 1 of frame s exist, and lead to rows low - shift ... of frame ``to``."""
     if to < frames:
         shift = first_S[to] - first_S[s] - rise
@@ -92,7 +93,7 @@ def _leading(first_S, s, to, rise, rows, tokens, frames, ends):  # type: ignore[
 
 
 @_compiled
-def _backward(blank_SR, label_SR, duration_SLR, first_S, tokens, move_A, label_ends, share_SAR):  # type: ignore[no-untyped-def]
+def _backward(blank_SR, label_SR, duration_SLR, first_S, tokens, move_A, label_ends, share_SAR):
     """Fills the shares of arcs and returns the log-probability."""
     frames, arcs, rows = share_SAR.shape
     moves = arcs // 2
@@ -147,7 +148,7 @@ def _backward(blank_SR, label_SR, duration_SLR, first_S, tokens, move_A, label_e
 
 
 @_compiled
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     share_SAR, first_S, tokens, move_A, blank_posterior_SR, label_posterior_SR, duration_posterior_SLR
 ):
     """Fills the posteriors from the shares."""

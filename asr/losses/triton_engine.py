@@ -6,6 +6,7 @@ arcs; with the shares, a sweep from the start is one of plain probabilities.
 
 Shape legend: lattice.py; A counts the arcs that leave a node: blanks with each of the L moves, then labels; I counts threads.
 """
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 from typing import Any
@@ -44,7 +45,7 @@ def sum_paths(
 def _score(
     token, duration, first, after, move, arc: tl.constexpr, S, R, frames, tokens, s_I, u_I, node_I, b,
     L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     """The log-probability of all paths that leave each node by an arc."""
     rise: tl.constexpr = arc // L
     advance = tl.load(move + arc)
@@ -69,7 +70,7 @@ def _score(
 def _backward(
     blank, label, duration, first, frame_lens, token_lens, move, after, S, R,
     L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr, BLOCK: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     b = tl.program_id(0).to(tl.int64)
     frames, tokens = tl.load(frame_lens + b), tl.load(token_lens + b)
     u_I = tl.arange(0, BLOCK)
@@ -102,7 +103,7 @@ def _backward(
 def _forward(
     blank, label, duration, first, frame_lens, token_lens, move, after, posterior, S, R,
     L: tl.constexpr, TIMED: tl.constexpr, LABEL_ENDS: tl.constexpr, BLOCK: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     b = tl.program_id(0).to(tl.int64)
     frames, tokens = tl.load(frame_lens + b), tl.load(token_lens + b)
     u_I = tl.arange(0, BLOCK)
