@@ -44,8 +44,8 @@ class PrunedLoss(nn.Module):
 
     def __init__(self, model: Transducer) -> None:
         super().__init__()
-        self.simple_am_proj = _small_linear(model.encoder.output_dim, model.vocab_size + len(model.durations))
-        self.simple_lm_proj = _small_linear(model.predictor.output_dim, model.vocab_size + len(model.durations))
+        self.simple_am_proj = small_linear(model.encoder.output_dim, model.vocab_size + len(model.durations))
+        self.simple_lm_proj = small_linear(model.predictor.output_dim, model.vocab_size + len(model.durations))
 
     def scales(self, step: int) -> Scales:
         """The weights of the two losses at a training step."""
@@ -82,7 +82,7 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _small_linear(inputs: int, outputs: int) -> Linear:
+def small_linear(inputs: int, outputs: int) -> Linear:
     """A linear layer that starts with small weights, so that the first windows are not arbitrary."""
     linear = Linear(inputs, outputs)
     with torch.no_grad():
