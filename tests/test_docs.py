@@ -74,6 +74,13 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     return parser
 
 
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Those of the parser and of its commands."""
+    known = {option for action in parser._actions for option in action.option_strings}
+    commands = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return known.union(*(options_of(command) for choices in commands for command in choices.values()))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_and_their_options_exist(page: Path) -> None:
     wrong = []
@@ -86,7 +93,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
         if command and found[1] not in COMMANDS:
             wrong.append(line)
             continue
-        known = {option for action in parser_of(found[1])._actions for option in action.option_strings}
+        known = options_of(parser_of(found[1]))
         wrong += [f"{line}: {option}" for option in re.findall(r"(?<=\s)(--[a-z][a-z-]*)", found[2]) if option not in known]
     assert wrong == []
 

@@ -20,12 +20,13 @@ from torch import Tensor
 from asr.cli.decode import load_recogniser
 from asr.cli.program import config_arguments, open_experiment, program
 from asr.data import BatchConfig, training_loader
+from asr.losses.alignment import NOWHERE, align_ctc
 from asr.losses.arcs import Arcs, all_arcs, next_tokens
 from asr.losses.lattice import LatticeOut, forward_backward, tdt_forward_backward
 from asr.losses.pruned import small_linear
 from asr.losses.simple_joiner import pruning_window, reached_rows, smoothed_arcs, smoothed_durations
 from asr.models.transducer import Transducer
-from asr.types import BLANK, EncoderOut, Targets
+from asr.types import EncoderOut, Targets
 
 Find = Callable[[EncoderOut, Targets, LatticeOut], Tensor]
 """(B, S, W) posterior of labels, from which windows follow, given also the full lattice of the model."""
@@ -71,30 +72,10 @@ def trained(joiner: SimpleJoiner, batches: Iterator[tuple[EncoderOut, Targets]])
 
 
 def ctc_alignment(model: Transducer, encoder_out: EncoderOut, targets: Targets) -> Tensor:
-    """(B, S, W): 1 where the best path of the CTC head starts a token, by the Viterbi algorithm, token by token and blank between."""
-    log_probs_BSV = model.ctc_log_probs(encoder_out)
-    taken_BSW = torch.zeros(*log_probs_BSV.shape[:2], targets.tokens_BU.shape[1] + 1)
-    for b, tokens in enumerate(targets.to_lists()):
-        states = [BLANK, *(state for token in tokens for state in (token, BLANK))]
-        emitted_SN = log_probs_BSV[b, : int(encoder_out.lens_B[b])][:, states]
-        skips = torch.tensor([n % 2 == 1 and n >= 3 and states[n] != states[n - 2] for n in range(len(states))])
-        score_N = torch.full((len(states),), float("-inf"))
-        score_N[:2] = emitted_SN[0, :2]
-        back = []
-        for emitted_N in emitted_SN[1:]:
-            shifted = [torch.cat([torch.full((k,), float("-inf")), score_N])[: len(states)] for k in (0, 1, 2)]
-            shifted[2] = shifted[2].masked_fill(~skips, float("-inf"))
-            score_N, came_N = torch.stack(shifted).max(dim=0)
-            score_N = score_N + emitted_N
-            back.append(came_N)
-        state = len(states) - 1 if len(states) == 1 or score_N[-1] > score_N[-2] else len(states) - 2
-        path = [state]
-        for came_N in reversed(back):
-            path.append(path[-1] - int(came_N[path[-1]]))
-        path.reverse()
-        for token in range(len(tokens)):
-            frame = next((s for s, state in enumerate(path) if state >= 2 * token + 1), len(path) - 1)
-            taken_BSW[b, frame, token] = 1.0
+    """(B, S, W): 1 where the best path of the CTC head begins a token."""
+    frames_BU = align_ctc(model, encoder_out, targets).frames_BU
+    taken_BSW = torch.zeros(*encoder_out.frames_BSD.shape[:2], frames_BU.shape[1] + 1)
+    taken_BSW[:, :, :-1].scatter_(1, frames_BU.clamp(min=0).unsqueeze(1), (frames_BU != NOWHERE).float().unsqueeze(1))
     return taken_BSW
 
 
