@@ -13,6 +13,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,7 @@ def bench_search(lang: Lang, lines: list[str], steps: Steps) -> None:
         labels = labels[: len(frames_SV) - 1]
         frames_SV[torch.arange(len(labels)), torch.tensor(labels)] += 5.0
         lens.append(len(labels))
-    model = torch.nn.Linear(1, 1)
+    model: Any = torch.nn.Linear(1, 1)
     model.ctc, model.ctc_log_probs = True, lambda out: out.frames_BSD.log_softmax(-1)
     tokenizer = PhoneTokenizer.load(PhoneTokenizer.Config(lexicon=""), lang.directory)
     for engine in ("k2", "numpy") if fsa.available() else ("numpy",):
