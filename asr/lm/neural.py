@@ -53,8 +53,8 @@ class NeuralLm(nn.Module):
         out_ND, state = self.predictor.step(tokens_N, state)
         return self.output(out_ND).float().log_softmax(-1), state
 
-    def encode(self, features_BTF: Tensor, lens_B: Tensor) -> EncoderOut:
-        """What the trainer asks of a model; the features are those of :func:`text_batch`."""
+    def encode(self, features_BTF: Tensor, lens_B: Tensor, before_BTQ: None = None, after_BTQ: None = None) -> EncoderOut:
+        """What the trainer asks of a model; the features are those of :func:`text_batch`, and text has no neighbours."""
         return EncoderOut(self.predictor(features_BTF[:, 1:, 0]), lens_B)
 
     def on_step(self, step: int) -> None:

@@ -35,7 +35,7 @@ def test_it_says_what_it_found_and_why(egs: Path, corpus: Path, capsys: pytest.C
                  "whole speakers, none of them in another split"):
         assert part in said, part
     script = (egs / "mine/run.sh").read_text()
-    assert f"corpus_dir={shlex.quote(str(corpus))}\n" in script and "--splits test\n" in script
+    assert f"corpus_dir={shlex.quote(str(corpus))}\n" in script and "test_splits" not in script, "test is the only one"
 
 
 def test_a_corpus_with_an_address(egs: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
