@@ -1,6 +1,9 @@
 """Speed of the searches of a transducer without durations (RNN-T) and with them (TDT), on the same made-up speech.
 
-    asr bench search [--vocabulary 500] [--dim 512] [--utterances 50] [--seconds 2] [--device cpu]
+With --scorers also of beam search with hot words, a token trigram, and a lexicon with a word trigram, of greedy search without the frames
+that a CTC head is sure are blank, and of CTC searches.
+
+    asr bench search [--vocabulary 500] [--dim 512] [--utterances 50] [--seconds 2] [--device cpu] [--scorers]
 
 Utterances of 5 to 15 s at 40 ms a frame, with a token every 7 frames on average; tokens and blanks of the TDT last until the next
 token, as far as its durations go. Encoder output is made so that both models find these tokens, with doubts about some.
@@ -12,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import resource
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import kaldialign
@@ -19,10 +24,15 @@ import torch
 
 from asr.bench.timing import best_time
 from asr.decode import build_search
+from asr.decode.ctc_greedy import CtcGreedy
+from asr.decode.ctc_prefix_beam import CtcPrefixBeam
 from asr.decode.greedy import Greedy
 from asr.decode.modified_beam import ModifiedBeam
+from asr.lm import estimate, write_arpa
+from asr.models.ctc import CtcHead
 from asr.models.joiner import Joiner
 from asr.models.predictors import StatelessPredictor
+from asr.tokens import BOUNDARY, WordSpan
 from asr.types import BLANK, EncoderOut
 
 DURATIONS = (0, 1, 2, 3, 4)
@@ -38,6 +48,7 @@ class Model(torch.nn.Module):
         self.vocab_size = vocabulary
         self.predictor = StatelessPredictor(StatelessPredictor.Config(dim=dim), vocabulary)
         self.joiner = Joiner(Joiner.Config(dim=dim, durations=durations), dim, dim, vocabulary)
+        self.ctc = CtcHead(CtcHead.Config(), dim, vocabulary)
         signs = torch.randn(vocabulary + len(DURATIONS), dim, generator=torch.Generator().manual_seed(1)).sign()
         with torch.no_grad():
             self.joiner.output_linear.weight.copy_(signs[: vocabulary + len(durations)] * (16.0 / dim))
@@ -45,6 +56,48 @@ class Model(torch.nn.Module):
             self.joiner.encoder_proj.weight.copy_(torch.eye(dim))
             self.joiner.encoder_proj.bias.zero_()
             self.joiner.predictor_proj.weight *= 0.2
+            self.ctc.output_linear.weight.copy_(signs[:vocabulary] * (16.0 / dim))
+            self.ctc.output_linear.bias.zero_()
+
+    def ctc_log_probs(self, encoder_out: EncoderOut) -> torch.Tensor:
+        return self.ctc(encoder_out.frames_BSD)
+
+
+class Words:
+    """A tokenizer whose every token is a word, and the language directory of that lexicon."""
+
+    def __init__(self, vocabulary: int, texts: list[list[int]], directory: Path) -> None:
+        self.symbols = ["<blk>", *(f"{BOUNDARY}w{i}" for i in range(1, vocabulary))]
+        self.vocab_size = vocabulary
+        self.directory = directory
+        self.lexicon = {f"w{i}": [[i]] for i in range(1, vocabulary)}
+        for name, symbols in (("token", self.symbols), ("word", ["", *self.lexicon])):
+            write_arpa(estimate([[symbols[t] for t in text] for text in texts], 3, symbols[1:]), directory / f"{name}.arpa")
+
+    def unknown(self, text: str) -> list[str]:
+        return []
+
+    def pronunciations(self, word: str) -> list[list[int]]:
+        return self.lexicon[word]
+
+    def word_spans(self, ids: list[int]) -> list[WordSpan]:
+        return [WordSpan(self.symbols[token][1:], i, i + 1) for i, token in enumerate(ids)]
+
+
+def with_scorers(texts: list[list[int]]) -> dict[str, Any]:
+    """Hot words: a hundred phrases, of four tokens each, that are said."""
+    phrases = {" ".join(f"w{token}" for token in text[:4]): 1.0 for text in texts[:100]}
+    ngram, hot = {"type": "ngram"}, {"type": "hotwords", "phrases": phrases}
+    beam = ModifiedBeam.Config.model_validate
+    return {
+        "beam 4, n-gram": beam({"scorers": {"ngram": ngram}}),
+        "beam 4, +hot": beam({"scorers": {"ngram": ngram, "hot": hot}}),
+        "beam 4, lexicon": beam({"scorers": {"lexicon": {"type": "lexicon", "scale": 0.2}}}),
+        "greedy, skipping": Greedy.Config(skip_blank=0.99),
+        "CTC greedy": CtcGreedy.Config(),
+        "CTC beam 4": CtcPrefixBeam.Config(beam=4),
+        "CTC beam 4, +hot": CtcPrefixBeam.Config.model_validate({"beam": 4, "scorers": {"ngram": ngram, "hot": hot}}),
+    }
 
 
 def speech(model: Model, utterances: int) -> tuple[EncoderOut, list[list[int]]]:
@@ -67,13 +120,15 @@ def speech(model: Model, utterances: int) -> tuple[EncoderOut, list[list[int]]]:
     return EncoderOut(frames_BSD, lens_B), texts
 
 
-def measured(model: Model, encoder_out: EncoderOut, texts: list[list[int]], config: Any, seconds: float) -> tuple[float, int, float, float]:
+def measured(
+    model: Model, encoder_out: EncoderOut, texts: list[list[int]], words: Words, config: Any, seconds: float
+) -> tuple[float, int, float, float]:
     """(seconds, calls of the joiner, its evaluations per frame, token error rate)."""
     calls: list[int] = []
     hook = model.joiner.register_forward_hook(lambda module, inputs, logits: calls.append(logits.numel() // logits.shape[-1]))
-    found = build_search(config, model, None).decode(encoder_out)
+    found = build_search(config, model, words, words).decode(encoder_out)
     hook.remove()
-    search = build_search(config, model, None)
+    search = build_search(config, model, words, words)
     errors = sum(kaldialign.edit_distance(text, list(best[0].tokens))["total"] for text, best in zip(texts, found))
     elapsed = best_time(lambda: search.decode(encoder_out), seconds)
     return elapsed, len(calls), sum(calls) / int(encoder_out.lens_B.sum()), errors / sum(map(len, texts))
@@ -87,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="time spent on each measurement")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--scorers", action="store_true", help="also the searches with scorers, and those of CTC")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -104,13 +160,18 @@ def run(args: argparse.Namespace) -> None:
         f"torch {torch.__version__} on {args.device}, {args.threads} thread(s): {args.utterances} utterances, {0.04 * frames:.0f} s, "
         f"{sum(map(len, texts))} tokens in {frames} frames, vocabulary {args.vocabulary}, dim {args.dim}"
     )
-    print(f"{'search':<16}{'model':<8}{'ms':>8}{'x greedy':>10}{'x RNN-T':>9}{'calls':>8}{'per frame':>11}{'errors':>9}")
+    print(f"{'search':<18}{'model':<8}{'ms':>8}{'x greedy':>10}{'x RNN-T':>9}{'calls':>8}{'per frame':>11}{'errors':>9}")
     greedy: dict[str, float] = {}
     searches: dict[str, Any] = {"greedy": Greedy.Config(), **{f"beam {k}": ModifiedBeam.Config(beam=k) for k in args.beams}}
+    directory = TemporaryDirectory()
+    words = Words(args.vocabulary, texts, Path(directory.name))
+    searches.update(with_scorers(texts) if args.scorers else {})
     for name, config in searches.items():
         for family, model in models.items():
-            elapsed, calls, evaluations, errors = measured(model, encoder_out, texts, config, args.seconds)
+            if family == "TDT" and (name.startswith("CTC") or name == "greedy, skipping"):
+                continue
+            elapsed, calls, evaluations, errors = measured(model, encoder_out, texts, words, config, args.seconds)
             own, rnnt = greedy.setdefault(family, elapsed), greedy["RNN-T"]
             ratios = f"{elapsed / own:>10.2f}{elapsed / rnnt:>9.2f}"
-            print(f"{name:<16}{family:<8}{1e3 * elapsed:>8.1f}{ratios}{calls:>8}{evaluations:>11.2f}{errors:>9.1%}")
+            print(f"{name:<18}{family:<8}{1e3 * elapsed:>8.1f}{ratios}{calls:>8}{evaluations:>11.2f}{errors:>9.1%}")
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")

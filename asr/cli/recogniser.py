@@ -40,5 +40,6 @@ def load_recogniser(config: Any, layout: Any, device: str, partial: bool = False
     weights = f"{config.decode.average} average of {epochs} epochs, {digest[:12]}"
     return Recogniser(
         model=model.to(device).eval(), tokenizer=tokenizer, lang=Lang(layout.lang) if layout.lang.is_dir() else None,
-        frame_shift=config.features.frame_shift, checkpoint=weights, digest=fingerprint(digest, config.model.model_dump(mode="json")),
+        frame_shift=config.features.frame_shift, checkpoint=weights, chunk=config.decode.chunk,
+        digest=fingerprint(digest, config.model.model_dump(mode="json"), *([] if config.decode.chunk is None else ["chunks"])),
     )

@@ -3,13 +3,15 @@
     asr transcribe --exp-dir exp/x a.wav b.flac
     asr transcribe --exp-dir exp/x --search beam --json a.wav      # one JSON object a line, with times of words and tokens
 
-The search is one of the config's, with the scales that 'asr decode --tune' chose for it.
+The search is one of the config's, with the scales that 'asr decode --tune' chose for it. Recordings of more than decode.max_duration
+seconds are streamed where the encoder can, and else cut at pauses: in either case, memory is bounded.
 """
 from __future__ import annotations
 
 import argparse
 import json
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -20,11 +22,16 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.data.audio import read_audio
+from asr.data.recordings import duration, feature_pieces
 from asr.decode import build_search, to_text, to_tokens, to_words
 from asr.decode.driver import Recogniser, basis_of, find_tuned
+from asr.decode.streaming import recognise
 from asr.decode.words import Clock
 from asr.features import Units, open_features
 from asr.score import calibration
+from asr.types import Hypothesis
+
+PIECE = 10.0  # seconds of a long recording that are read at a time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,15 +56,29 @@ def run(args: argparse.Namespace) -> None:
     search = build_search(search_config, recogniser.model, recogniser.tokenizer, recogniser.lang)
     extractor = open_features(config.features, layout.own_extractor(config.features), args.device)
     with torch.no_grad():
-        for paths, samples in _groups(args.audio, config.features.sample_rate, config.decode.max_duration):
-            features_BTF, lens_B, clocks = _features(extractor, recogniser, paths, samples, args.device)
-            encoder_out = recogniser.model.encode(features_BTF, lens_B)
-            for path, found, clock in zip(paths, search.decode(encoder_out), clocks):
-                words, tokens = (convert(found[0], recogniser.tokenizer, clock) for convert in (to_words, to_tokens))
-                words, text = calibration.calibrated(words, fitted), to_text(found[0], recogniser.tokenizer)
-                line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words],
-                                   "tokens": [asdict(t) for t in tokens]}, ensure_ascii=False)
-                print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text, flush=True)
+        for path, found, clock in _recognised(args, config, recogniser, search, extractor):
+            words, tokens = (convert(found, recogniser.tokenizer, clock) for convert in (to_words, to_tokens))
+            words, text = calibration.calibrated(words, fitted), to_text(found, recogniser.tokenizer)
+            line = json.dumps({"file": str(path), "text": text, "words": [asdict(w) for w in words],
+                               "tokens": [asdict(t) for t in tokens]}, ensure_ascii=False)
+            print(line if args.json else f"{path}\t{text}" if len(args.audio) > 1 else text, flush=True)
+
+
+def _recognised(
+    args: argparse.Namespace, config: Any, recogniser: Recogniser, search: Any, extractor: Any
+) -> Iterator[tuple[Path, Hypothesis, Clock | float]]:
+    """The files in the order given; those of more than ``decode.max_duration`` seconds each by itself, piece by piece unless they are
+    made of units, and the seconds of their encoder frames."""
+    limit = config.decode.max_duration
+    for in_pieces, group in groupby(args.audio, key=lambda path: not isinstance(extractor, Units) and duration(path) > limit):
+        for path in group if in_pieces else ():
+            pieces = feature_pieces(path, config.features, extractor, PIECE)
+            found = recognise(recogniser, search, pieces, config.features.padding_value, limit)
+            yield path, found, recogniser.seconds_per_frame
+        for some, samples in () if in_pieces else _groups(list(group), config.features.sample_rate, limit):
+            features_BTF, lens_B, clocks = _features(extractor, recogniser, some, samples, args.device)
+            results = search.decode(recogniser.model.encode(features_BTF, lens_B))
+            yield from ((path, hypotheses[0], clock) for path, hypotheses, clock in zip(some, results, clocks))
 
 
 def _groups(paths: list[Path], sample_rate: int, max_duration: float) -> Iterator[tuple[list[Path], list[Tensor]]]:

@@ -14,7 +14,7 @@ from typing import Any, Iterable, Mapping
 import torch
 
 from asr import hypotheses as files
-from asr.decode import tuning
+from asr.decode import streaming, tuning
 from asr.decode.rescore import Paths, Rescore
 from asr.decode.search import Search, Unavailable
 from asr.decode.tuning import GridPoint, Tuned, Values
@@ -34,6 +34,7 @@ class Recogniser:
 
     lang: the language directory (``asr.lang.Lang``), or None. frame_shift: seconds per feature frame.
     checkpoint: which weights, in words. digest: of the weights, see ``asr.files.digest_of``, and of the model's config.
+    chunk: seconds of audio at a time, for encoders that can stream; None for whole utterances.
     """
 
     model: Any
@@ -42,6 +43,15 @@ class Recogniser:
     frame_shift: float
     checkpoint: str
     digest: str
+    chunk: float | None = None
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> list[EncoderOut]:
+        """Encoder frames of the batch, in pieces where it is to be streamed."""
+        if self.chunk is None:
+            return [self.model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)]
+        pieces = streaming.split(batch.features_BTF, batch.feature_lens_B, max(1, round(self.chunk / self.frame_shift)))
+        return list(streaming.encode(self.model, pieces, len(batch)))
 
     @property
     def seconds_per_frame(self) -> float:
@@ -58,8 +68,8 @@ class Recogniser:
 def basis_of(recogniser: Recogniser, config: Any) -> str:
     """Fingerprint of all that a result of the search ``config`` depends on besides the audio and tuned values."""
     directory = None if recogniser.lang is None else recogniser.lang.directory
-    lang_files = [directory / name for name in config.lang_files() if directory is not None and (directory / name).exists()]
-    return fingerprint(recogniser.digest, config.model_dump(mode="json"), *lang_files)
+    paths = [(directory or Path()) / name for name in config.lang_files()]
+    return fingerprint(recogniser.digest, config.model_dump(mode="json"), *(path for path in paths if path.exists()))
 
 
 def find_tuned(name: str, basis: str, tuned_file: Path) -> Tuned:
@@ -192,20 +202,17 @@ class Driver:
 
     def _run(self, jobs: list[Job], batches: Iterable[Batch], split: Split) -> float:
         """Fills ``found`` and ``seconds`` of the jobs; gives the encoder's seconds."""
-        model = self.recogniser.model
-        device = next(model.parameters()).device
+        device = next(self.recogniser.model.parameters()).device
         encoder_seconds = 0.0
         for batch in batches:
             started = _now(device)
-            with torch.no_grad():
-                batch = batch.to(device)
-                encoder_out = model.encode(batch.features_BTF, batch.feature_lens_B, batch.before_BTQ, batch.after_BTQ)
+            pieces = self.recogniser.encode(batch.to(device))
             encoder_seconds += _now(device) - started
             self._clocks.update(zip(batch.ids, map(self.recogniser.clock, batch.unit_starts or len(batch) * (None,))))
             first_passes: dict[str, tuple[Paths, float]] = {}
             for job in jobs:
                 started = _now(device)
-                results, shared_seconds = _search(job, encoder_out, first_passes)
+                results, shared_seconds = _search(job, pieces, len(batch), first_passes)
                 job.seconds += _now(device) - started + shared_seconds
                 job.found.update((id, found[: job.config.nbest]) for id, found in zip(batch.ids, results))
         missing = [id for id in split.references if id not in jobs[0].found]
@@ -282,12 +289,15 @@ def table(split: str, outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _search(job: Job, encoder_out: EncoderOut, first_passes: dict[str, tuple[Paths, float]]) -> tuple[list[list[Hypothesis]], float]:
+def _search(
+    job: Job, pieces: list[EncoderOut], streams: int, first_passes: dict[str, tuple[Paths, float]]
+) -> tuple[list[list[Hypothesis]], float]:
     """(results, seconds of a first pass that another job has run). The jobs of a rescoring search that differ in the scales of the
     second pass alone share the first."""
     assert job.search is not None
     if not isinstance(job.search, Rescore):
-        return job.search.decode(encoder_out), 0.0
+        return streaming.decode(job.search, pieces, streams), 0.0
+    encoder_out = streaming.whole(pieces)
     key = job.name + job.config.first.model_dump_json()
     shared_seconds = first_passes[key][1] if key in first_passes else 0.0
     if key not in first_passes:

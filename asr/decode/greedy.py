@@ -8,11 +8,13 @@ Shape legend: asr/types.py; J is the joiner's dimension, W the window, L the num
 """
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from asr.decode.history import Emission, after, hypothesis, joined
 from asr.decode.stepping import Frames, stepping
 from asr.decode.topology import Topology, TopologyConfig
 from asr.models.layers import fixed
@@ -22,14 +24,21 @@ WINDOW = 8
 """Frames looked at together where blanks advance by one: a result never depends on it, the speed does."""
 
 
-class Emission(NamedTuple):
-    """A token of the utterance ``row``, its frame, the frames to where the search went on, and the model's probability of it."""
+@dataclass
+class StreamState:
+    """Between two pieces of the utterances.
 
-    row: int
-    frame: int
-    token: int
-    duration: int
-    confidence: float
+    pending: frames that are not done with; origin_B: how many were before them. place_B: of each utterance, counted from there, see
+    ``Topology``. predictor_BJ, state: projected output and state of the predictor. score_B: float64. emissions: of each utterance.
+    """
+
+    pending: EncoderOut
+    origin_B: Tensor
+    place_B: Tensor
+    predictor_BJ: Tensor
+    state: tuple[Tensor, ...]
+    score_B: Tensor
+    emissions: list[list[Emission]]
 
 
 class Greedy:
@@ -45,30 +54,44 @@ class Greedy:
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
         """The score is the log-probability of the one path, durations included."""
-        emitted: list[list[Emission]] = [[] for _ in encoder_out.lens_B]
-        score_B = torch.zeros(len(emitted), dtype=torch.float64, device=encoder_out.lens_B.device)
-        for emission in self._emissions(encoder_out, score_B):
-            emitted[emission.row].append(emission)
-        return [[self._hypothesis(emissions, score)] for emissions, score in zip(emitted, score_B.tolist())]
+        return self.finish(replace(self.start(len(encoder_out.lens_B)), pending=encoder_out))
 
-    def _hypothesis(self, emissions: list[Emission], score: float) -> Hypothesis:
-        return Hypothesis(
-            tuple(e.token for e in emissions), score, {"model": score}, frames=tuple(e.frame for e in emissions),
-            confidences=tuple(e.confidence for e in emissions),
-            durations=tuple(e.duration for e in emissions) if self.topology.learnt else None,
-        )
+    @torch.no_grad()
+    def start(self, streams: int) -> StreamState:
+        none_B = torch.zeros(streams, dtype=torch.int64, device=self.topology.durations_L.device)
+        out_BD, state = self.predictor.start(streams, none_B.device)
+        nothing = EncoderOut(out_BD.new_zeros(streams, 0, 0), none_B)
+        predictor_BJ = self.joiner.project_predictor(out_BD)
+        return StreamState(nothing, none_B, none_B, predictor_BJ, state, none_B.double(), [[] for _ in range(streams)])
 
-    def _emissions(self, encoder_out: EncoderOut, score_B: Tensor) -> list[Emission]:
-        """In order within each utterance; log-probabilities are added to ``score_B``."""
+    @torch.no_grad()
+    def advance(self, encoder_out: EncoderOut, state: StreamState) -> StreamState:
+        """Frames are searched when no move from them can lead beyond those that have come: the end may yet cut it off."""
+        pending = joined(state.pending, encoder_out)
+        return self._search(replace(state, pending=pending), (pending.lens_B - self.topology.reach + 1).clamp(min=0))
+
+    @torch.no_grad()
+    def finish(self, state: StreamState) -> list[list[Hypothesis]]:
+        return self.hypotheses(self._search(state, state.pending.lens_B))
+
+    def hypotheses(self, state: StreamState) -> list[list[Hypothesis]]:
+        pairs = zip(state.emissions, state.score_B.tolist())
+        return [[hypothesis(emissions, score, {"model": score}, self.topology.learnt)] for emissions, score in pairs]
+
+    def _search(self, before: StreamState, until_B: Tensor) -> StreamState:
+        """The state after the first ``until_B`` of the pending frames."""
         joiner, predictor, topology = self.joiner, self.predictor, self.topology
-        frames_BSD, device = encoder_out.frames_BSD, encoder_out.frames_BSD.device
+        frames_BSD, lens_B = before.pending.frames_BSD, before.pending.lens_B
+        until_B = topology.first_places(until_B)
+        rows_N = (before.place_B < until_B).nonzero().squeeze(1)
+        if not len(rows_N):
+            return before
         frames = Frames(joiner, frames_BSD, visits_all=not topology.jumps)
-        window_W = torch.arange(self.window, device=device)
-        rows_N = (encoder_out.lens_B > 0).nonzero().squeeze(1)
-        lens_N = encoder_out.lens_B[rows_N]
-        place_N = torch.zeros_like(rows_N)
-        out_ND, state = predictor.start(len(rows_N), device)
-        predictor_NJ = joiner.project_predictor(out_ND)
+        window_W = torch.arange(self.window, device=frames_BSD.device)
+        place_B, predictor_BJ, state_B = before.place_B.clone(), before.predictor_BJ.clone(), tuple(part.clone() for part in before.state)
+        lens_N, until_N, place_N = lens_B[rows_N], until_B[rows_N], place_B[rows_N]
+        predictor_NJ, state = predictor_BJ[rows_N], tuple(part[rows_N] for part in state_B)
+        score_B = before.score_B.clone()
         steps: list[Tensor] = []
         confidences: list[Tensor] = []
         while len(rows_N):
@@ -93,16 +116,31 @@ class Greedy:
             if len(hits):
                 confidence_NW = topology.unpenalised(best_NW, tokens_NWV[..., BLANK])
                 confidences.append(confidence_NW.gather(1, passed_N1)[hits, 0])
-                steps.append(torch.stack([rows_N, frame_N, token_N, topology.frames(place_N) - frame_N])[:, hits])
+                steps.append(torch.stack([rows_N, token_N, frame_N, topology.frames(place_N) - frame_N])[:, hits])
                 out_HD, new_state = predictor.step(token_N[hits], tuple(part[hits] for part in state))
                 predictor_NJ = predictor_NJ.index_copy(0, hits, joiner.project_predictor(out_HD))
                 state = tuple(part.index_copy(0, hits, new) for part, new in zip(state, new_state))
 
-            left = (place_N < topology.first_places(lens_N)).nonzero().squeeze(1)
-            if len(left) < len(rows_N):
-                rows_N, lens_N, place_N = rows_N[left], lens_N[left], place_N[left]
+            left_N = place_N < until_N
+            if not bool(left_N.all()):
+                done, left = (~left_N).nonzero().squeeze(1), left_N.nonzero().squeeze(1)
+                for whole, part in zip((place_B, predictor_BJ, *state_B), (place_N, predictor_NJ, *state)):
+                    whole.index_copy_(0, rows_N[done], part[done])
+                rows_N, lens_N, until_N, place_N = rows_N[left], lens_N[left], until_N[left], place_N[left]
                 predictor_NJ, state = predictor_NJ[left], tuple(part[left] for part in state)
+        self._note(steps, confidences, before)
+        used_B = topology.frames(place_B)
+        return StreamState(
+            after(before.pending, used_B), before.origin_B + used_B, place_B - topology.first_places(used_B), predictor_BJ, state_B,
+            score_B, before.emissions,
+        )
+
+    @staticmethod
+    def _note(steps: list[Tensor], confidences: list[Tensor], state: StreamState) -> None:
+        """Adds what was emitted to ``state``; steps: rows, tokens, frames and durations."""
         if not steps:
-            return []
-        rows, places, tokens, durations = torch.cat(steps, dim=1).tolist()
-        return [Emission(*values) for values in zip(rows, places, tokens, durations, torch.cat(confidences).tolist())]
+            return
+        rows, tokens, frames, durations = torch.cat(steps, dim=1).tolist()
+        origins = state.origin_B.tolist()
+        for row, token, frame, duration, confidence in zip(rows, tokens, frames, durations, torch.cat(confidences).tolist()):
+            state.emissions[row].append(Emission(token, origins[row] + frame, duration, confidence))

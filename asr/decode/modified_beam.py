@@ -12,17 +12,16 @@ Shape legend: asr/types.py; K is the beam, N = B * K, J the joiner's dimension, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Sequence
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr.decode.scorers import Fusion, FusionState, ScorerConfig
-from asr.decode.search import posteriors
+from asr.decode.history import History, Step, after, joined
+from asr.decode.scorers import Fusion, FusionState, ScorerConfig, rearrange
 from asr.decode.stepping import Frames, stepping
 from asr.decode.topology import Topology, TopologyConfig
 from asr.models.layers import fixed
@@ -32,13 +31,17 @@ START_OF_HASH, SPREAD, MIX = 0x6A09E667F3BCC909, 0x3C6EF372FE94F82B, 0x1F83D9ABF
 """Odd constants without structure (digits of square roots)."""
 
 
+NEVER = 1 << 40
+"""The place of a dead slot: no utterance gets there."""
+
+
 @dataclass
 class Beam:
-    """What a step starts from: the utterances that are not finished.
+    """What a step starts from.
 
-    rows_B: which ones, with their frames lens_B. place_B: the earliest of the places of each, see ``Topology``.
-    scores_BK: log-probabilities, scorers included; hashes_BK: int64 hashes of the token sequences; places_BK: of each hypothesis;
-    the end of the utterance for a dead slot.
+    rows_B: the utterances, with their frames lens_B. place_B: the earliest of the places of each, see ``Topology``.
+    scores_BK: log-probabilities, scorers included; hashes_BK: int64 hashes of the token sequences; places_BK: of each hypothesis,
+    NEVER for a dead slot.
     predictor_NJ, state: projected output and state of the predictor. fusion: state of the scorers, None without any.
     """
 
@@ -62,36 +65,48 @@ class Beam:
             self.predictor_NJ[rows], tuple(part[rows] for part in self.state), None if self.fusion is None else self.fusion.select(rows),
         )
 
+    @staticmethod
+    def of_all(beams: Sequence["Beam"]) -> "Beam":
+        """The beams of all utterances of several, in the order of ``rows_B``."""
+        columns = [[getattr(beam, field.name) for beam in beams] for field in fields(Beam)]
+        whole = Beam(*[_concatenated(column) for column in columns])
+        return whole.utterances(whole.rows_B.argsort())
+
+
+def _concatenated(column: list[Any]) -> Any:
+    first = column[0]
+    if isinstance(first, Tensor):
+        return torch.cat(column)
+    if isinstance(first, FusionState):
+        return FusionState(*[_concatenated([getattr(part, field.name) for part in column]) for field in fields(FusionState)])
+    return None if first is None else type(first)(_concatenated(list(parts)) for parts in zip(*column))
+
 
 @dataclass
 class Choice:
-    """The new slots of a step: the slot each comes from, the token it takes (BLANK also where it waits), score and place."""
+    """The new slots of a step: the slot each comes from, the token it takes (BLANK also where it waits), score and place, and the
+    model's probability of the token."""
 
     parents_BK: Tensor
     tokens_BK: Tensor
     scores_BK: Tensor
     places_BK: Tensor
+    confidences_BK: Tensor
 
 
 @dataclass
-class Step:
-    """The choice of a step, with the utterances it was for and their places."""
+class StreamState:
+    """Between two pieces of the utterances.
 
-    rows_B: Tensor
-    place_B: Tensor
-    choice: Choice
-
-
-@dataclass
-class Trace:
-    """How to read the hypotheses back: the steps, and how it ended.
-
-    final_BK: score with the ends of utterances; parts_BKR: unscaled scores by scorer.
+    pending: frames that are not done with; origin_B: how many were before them. beam: of all utterances, its places counted from
+    there. offset_B: float64, to be added to its scores. history: what its hypotheses have emitted.
     """
 
-    final_BK: Tensor
-    parts_BKR: Tensor
-    steps: list[Step] = field(default_factory=list)
+    pending: EncoderOut
+    origin_B: Tensor
+    beam: Beam
+    offset_B: Tensor
+    history: History
 
 
 class ModifiedBeam:
@@ -120,60 +135,85 @@ class ModifiedBeam:
     @torch.no_grad()
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
         """Best first by score / (tokens + context blanks), the ranking icefall's recipes use."""
-        return self._with_confidences(encoder_out, self._read(self._search(encoder_out)))
+        return self.finish(replace(self.start(len(encoder_out.lens_B)), pending=encoder_out))
 
-    def _search(self, encoder_out: EncoderOut) -> Trace:
-        frames = Frames(self.joiner, encoder_out.frames_BSD, visits_all=not self.topology.jumps)
-        beam = self._start(encoder_out.lens_B)
-        final_BK = torch.full_like(beam.scores_BK, -math.inf)
-        trace = Trace(final_BK, final_BK.new_zeros(*final_BK.shape, len(self.fusion.names)))
-        while True:
-            beam = self._unfinished(beam, trace)
-            if not len(beam.rows_B):
-                return trace
-            choice = self._choose_token(beam, frames) if self.topology.lockstep else self._choose_move(beam, frames)
-            trace.steps.append(Step(beam.rows_B, beam.place_B, choice))
-            beam = self._extend(beam, choice)
-
-    def _start(self, lens_B: Tensor) -> Beam:
-        count, k, device = len(lens_B), self.config.beam, lens_B.device
-        out_ND, state = self.predictor.start(count * k, device)
-        scores_BK = torch.full((count, k), -math.inf, device=device)
+    @torch.no_grad()
+    def start(self, streams: int) -> StreamState:
+        k, device = self.config.beam, self.kind_X.device
+        out_ND, state = self.predictor.start(streams * k, device)
+        scores_BK = torch.full((streams, k), -math.inf, device=device)
         scores_BK[:, 0] = 0.0
-        places_BK = self.topology.first_places(lens_B).unsqueeze(1).repeat(1, k)
+        places_BK = torch.full((streams, k), NEVER, device=device)
         places_BK[:, 0] = 0
-        return Beam(
-            rows_B=torch.arange(count, device=device), lens_B=lens_B, place_B=torch.zeros_like(lens_B), scores_BK=scores_BK,
-            hashes_BK=torch.full((count, k), START_OF_HASH, dtype=torch.int64, device=device), places_BK=places_BK,
-            predictor_NJ=self.joiner.project_predictor(out_ND), state=state,
-            fusion=self.fusion.start(count * k, device) if self.fusion else None,
+        none_B = torch.zeros(streams, dtype=torch.int64, device=device)
+        beam = Beam(
+            rows_B=torch.arange(streams, device=device), lens_B=none_B, place_B=none_B, scores_BK=scores_BK,
+            hashes_BK=torch.full((streams, k), START_OF_HASH, dtype=torch.int64, device=device), places_BK=places_BK,
+            predictor_NJ=self.joiner.project_predictor(out_ND), state=tuple(part.clone() for part in state),
+            fusion=self.fusion.start(streams * k, device) if self.fusion else None,
         )
+        return StreamState(EncoderOut(scores_BK.new_zeros(streams, 0, 0), none_B), none_B, beam, none_B.double(), History(streams, k))
 
-    def _unfinished(self, beam: Beam, trace: Trace) -> Beam:
-        """Leaves the utterances with a hypothesis that is not at the end; the scores of the finished ones go to ``trace``."""
-        unfinished_B = beam.place_B < self.topology.first_places(beam.lens_B)
-        left_A = unfinished_B.nonzero().squeeze(1)
-        if len(left_A) == len(beam.rows_B):
-            return beam
-        finished = beam.utterances((~unfinished_B).nonzero().squeeze(1))
-        final_BK = finished.scores_BK
-        if finished.fusion is not None:
-            totals_RN, ends_N = self.fusion.finish(finished.fusion)
-            final_BK = final_BK + ends_N.view(final_BK.shape)
-            trace.parts_BKR[finished.rows_B] = totals_RN.t().reshape(*final_BK.shape, -1)
-        trace.final_BK[finished.rows_B] = final_BK
-        return beam.utterances(left_A)
+    @torch.no_grad()
+    def advance(self, encoder_out: EncoderOut, state: StreamState) -> StreamState:
+        """Frames are searched when no move from them can lead beyond those that have come: the end may yet cut it off."""
+        pending = joined(state.pending, encoder_out)
+        return self._search(replace(state, pending=pending), (pending.lens_B - self.topology.reach + 1).clamp(min=0))
+
+    @torch.no_grad()
+    def finish(self, state: StreamState) -> list[list[Hypothesis]]:
+        return self._read(self._search(state, state.pending.lens_B), final=True)
+
+    @torch.no_grad()
+    def hypotheses(self, state: StreamState) -> list[list[Hypothesis]]:
+        return self._read(state, final=False)
+
+    def _search(self, state: StreamState, until_B: Tensor) -> StreamState:
+        """The state after the first ``until_B`` of the pending frames."""
+        beam, steps, done = replace(state.beam, lens_B=state.pending.lens_B), [], []
+        until_B = self.topology.first_places(until_B)
+        if not bool((beam.place_B < until_B).any()):
+            return state
+        frames = Frames(self.joiner, state.pending.frames_BSD, visits_all=not self.topology.jumps)
+        while True:
+            unfinished_B = beam.place_B < until_B[beam.rows_B]
+            if not bool(unfinished_B.all()):
+                done.append(beam.utterances((~unfinished_B).nonzero().squeeze(1)))
+                beam = beam.utterances(unfinished_B.nonzero().squeeze(1))
+            if not len(beam.rows_B):
+                break
+            choice = self._choose_token(beam, frames) if self.topology.lockstep else self._choose_move(beam, frames)
+            steps.append(self._noted(beam, choice))
+            beam = self._extend(beam, choice)
+        state.history.extend(steps, state.origin_B)
+        beam = Beam.of_all(done)
+        used_B, best_B = self.topology.frames(beam.place_B), beam.scores_BK.max(1).values
+        used_places_B = self.topology.first_places(used_B)
+        beam = replace(
+            beam, place_B=beam.place_B - used_places_B, places_BK=beam.places_BK - used_places_B.unsqueeze(1),
+            scores_BK=beam.scores_BK - best_B.unsqueeze(1),
+        )
+        return StreamState(after(state.pending, used_B), state.origin_B + used_B, beam, state.offset_B + best_B, state.history)
+
+    def _noted(self, beam: Beam, choice: Choice) -> Step:
+        frames_BK = self.topology.frames(beam.place_B).unsqueeze(1).expand_as(choice.tokens_BK)
+        durations_BK = self.topology.frames(choice.places_BK) - frames_BK if self.topology.learnt else None
+        return Step(beam.rows_B, choice.parents_BK, choice.tokens_BK, frames_BK, choice.confidences_BK, durations_BK)
 
     def _choose_token(self, beam: Beam, frames: Frames) -> Choice:
         """The K best of all tokens of all hypotheses, where all are at the same frame and go on to the next."""
         count, k = beam.scores_BK.shape
         encoder_B1J = frames.at(beam.rows_B, beam.place_B).unsqueeze(1)
-        fused_NV = None if beam.fusion is None else beam.fusion.fused_NV
-        scores_BKV, _ = self._scores(encoder_B1J, beam.predictor_NJ.view(count, k, -1), beam.scores_BK, fused_NV)
+        log_probs_BKV, _ = self.topology.log_probs(self.joiner(encoder_B1J, beam.predictor_NJ.view(count, k, -1)))
+        scores_BKV = log_probs_BKV + beam.scores_BK.unsqueeze(2)
+        if beam.fusion is not None:
+            scores_BKV += beam.fusion.fused_NV.view(scores_BKV.shape)
         scores_BK, choice_BK = scores_BKV.flatten(1).topk(k)
         parents_BK = torch.div(choice_BK, scores_BKV.shape[2], rounding_mode="floor")
         tokens_BK = choice_BK - parents_BK * scores_BKV.shape[2]
-        return Choice(parents_BK, tokens_BK, scores_BK, (beam.place_B + 1).unsqueeze(1).expand(-1, k))
+        blanks_BK = log_probs_BKV[:, :, BLANK].gather(1, parents_BK)
+        confidences_BK = self.topology.unpenalised(log_probs_BKV.flatten(1).gather(1, choice_BK), blanks_BK)
+        return Choice(parents_BK, tokens_BK, scores_BK, (beam.place_B + 1).unsqueeze(1).expand(-1, k), confidences_BK)
 
     def _choose_move(self, beam: Beam, frames: Frames) -> Choice:
         """The K best of all that hypotheses can do: those at the earliest place take a token or blank and a duration, others wait.
@@ -185,11 +225,14 @@ class ModifiedBeam:
         ready_M = (beam.places_BK == beam.place_B.unsqueeze(1)).view(-1).nonzero().squeeze(1)
         utterance_M = torch.div(ready_M, k, rounding_mode="floor")
         encoder_MJ = frames.at(beam.rows_B, self.topology.frames(beam.place_B))[utterance_M]
-        fused_MV = None if beam.fusion is None else beam.fusion.fused_NV[ready_M]
-        scores_MV, lasting_ML = self._scores(encoder_MJ, beam.predictor_NJ[ready_M], beam.scores_BK.view(-1)[ready_M], fused_MV)
+        log_probs_MV, lasting_ML = self.topology.log_probs(self.joiner(encoder_MJ, beam.predictor_NJ[ready_M]))
+        scores_MV = log_probs_MV + beam.scores_BK.view(-1, 1)[ready_M]
+        if beam.fusion is not None:
+            scores_MV += beam.fusion.fused_NV[ready_M]
         best_MC, token_MC = scores_MV[:, 1:].topk(len(self.kind_X) - 1)
         scores_MX = torch.cat([scores_MV[:, :1], best_MC], dim=1)
         tokens_MX = F.pad(token_MC + 1, (1, 0), value=BLANK)
+        confidences_MX = self.topology.unpenalised(log_probs_MV.gather(1, tokens_MX), log_probs_MV[:, :1])
 
         durations_L, lens_M11 = self.topology.durations_L, beam.lens_B[utterance_M].view(-1, 1, 1)
         places_M2L = self.topology.move(beam.place_B[utterance_M].view(-1, 1, 1), durations_L, self.is_token_21, lens_M11)
@@ -206,69 +249,40 @@ class ModifiedBeam:
         scores_BK, choice_BK = scores_NY.view(count, -1).topk(k)
         parents_BK = torch.div(choice_BK, scores_NY.shape[1], rounding_mode="floor")
         tokens_BK, places_BK = (values_NY.view(count, -1).gather(1, choice_BK) for values_NY in (tokens_NY, places_NY))
-        return Choice(parents_BK, tokens_BK, scores_BK, places_BK)
-
-    def _scores(self, encoder: Tensor, predictor: Tensor, scores: Tensor, fused: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Of hypotheses (...) with ``scores``: scores after each token (..., V), and log-probabilities of its duration (..., L)."""
-        tokens, durations = self.topology.log_probs(self.joiner(encoder, predictor))
-        tokens += scores.unsqueeze(-1)
-        if fused is not None:
-            tokens += fused.view(tokens.shape)
-        return tokens, durations
+        confidences_NX = scores_NY.new_zeros(count * k, confidences_MX.shape[1]).index_copy_(0, ready_M, confidences_MX)
+        kinds_BK = torch.div(choice_BK, len(durations_L), rounding_mode="floor")  # X and Y are both counted on from slot to slot
+        return Choice(parents_BK, tokens_BK, scores_BK, places_BK, confidences_NX.view(count, -1).gather(1, kinds_BK))
 
     def _extend(self, beam: Beam, choice: Choice) -> Beam:
-        """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions."""
-        count, k = choice.scores_BK.shape
+        """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions. ``beam`` is given up."""
         hashes_BK = extend_hashes(beam.hashes_BK.gather(1, choice.parents_BK), choice.tokens_BK)
         together = self.topology.lockstep  # all at one place: it tells no hypotheses apart, and no dead slot is left behind
         scores_BK = merge(choice.scores_BK, hashes_BK if together else hashes_BK + choice.places_BK * SPREAD)
         alive_BK = scores_BK > -math.inf
         places_BK, place_B = choice.places_BK, beam.place_B + 1
         if not together:
-            places_BK = torch.where(alive_BK, places_BK, self.topology.first_places(beam.lens_B).unsqueeze(1))
+            places_BK = places_BK.masked_fill(~alive_BK, NEVER)
             place_B = places_BK.min(1).values
 
-        rows_N = (choice.parents_BK + torch.arange(0, count * k, k, device=scores_BK.device).unsqueeze(1)).view(-1)
-        predictor_NJ = beam.predictor_NJ.index_select(0, rows_N)
-        state = tuple(part.index_select(0, rows_N) for part in beam.state)
-        fusion = None if beam.fusion is None else beam.fusion.select(rows_N)
-        grown = ((choice.tokens_BK != BLANK) & alive_BK).view(-1).nonzero().squeeze(1)
+        tokens_BK = choice.tokens_BK.masked_fill(~alive_BK, BLANK)
+        rearrange([beam.predictor_NJ, *beam.state], choice.parents_BK)
+        if beam.fusion is not None:
+            self.fusion.extend(beam.fusion, choice.parents_BK, tokens_BK)
+        grown = (tokens_BK != BLANK).view(-1).nonzero().squeeze(1)
         if len(grown):
-            tokens = choice.tokens_BK.view(-1)[grown]
-            out, new_state = self.predictor.step(tokens, tuple(part.index_select(0, grown) for part in state))
-            predictor_NJ.index_copy_(0, grown, self.joiner.project_predictor(out))
-            for part, new in zip(state, new_state):
+            out, new_state = self.predictor.step(tokens_BK.view(-1)[grown], tuple(part.index_select(0, grown) for part in beam.state))
+            beam.predictor_NJ.index_copy_(0, grown, self.joiner.project_predictor(out))
+            for part, new in zip(beam.state, new_state):
                 part.index_copy_(0, grown, new)
-            if fusion is not None:
-                self.fusion.step(fusion, grown, tokens)
-        return Beam(beam.rows_B, beam.lens_B, place_B, scores_BK, hashes_BK, places_BK, predictor_NJ, state, fusion)
+        return replace(beam, place_B=place_B, scores_BK=scores_BK, hashes_BK=hashes_BK, places_BK=places_BK)
 
-    def _read(self, trace: Trace) -> list[list[Hypothesis]]:
-        """The hypotheses of each utterance, best first."""
-        final_BK, parts_BKR = trace.final_BK.cpu(), trace.parts_BKR.cpu()
-        paths = trace_back(trace, self.topology)
-        model_BK = final_BK - (parts_BKR * self.fusion.scales_R.cpu()).sum(-1)
-        length_BK = torch.from_numpy((paths.tokens_SBK != BLANK).sum(0)) + self.context
-        ranks = (final_BK / length_BK).argsort(dim=1, descending=True, stable=True).tolist()
-        final, model, parts = final_BK.tolist(), model_BK.tolist(), parts_BKR.tolist()
-        results = []
-        for b, ranking in enumerate(ranks):
-            hypotheses: list[Hypothesis] = []
-            for slot in ranking:
-                if final[b][slot] == -math.inf and hypotheses:
-                    break
-                scores = {"model": model[b][slot], **dict(zip(self.fusion.names, parts[b][slot]))}
-                hypotheses.append(paths.hypothesis(b, slot, final[b][slot], scores))
-            results.append(hypotheses)
-        return results
-
-    def _with_confidences(self, encoder_out: EncoderOut, results: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
-        """Confidences of the best of each list: the others are for rescoring, which does not need them."""
-        best = [hypotheses[0] for hypotheses in results]
-        found = posteriors(self.model, encoder_out, [h.tokens for h in best], [h.frames or () for h in best])
-        for hypotheses, values in zip(results, found):
-            hypotheses[0] = replace(hypotheses[0], confidences=tuple(values))
-        return results
+    def _read(self, state: StreamState, final: bool) -> list[list[Hypothesis]]:
+        """The hypotheses of each utterance, best first. final: with the scores of the ends."""
+        scores_BK = state.beam.scores_BK.double() + state.offset_B.unsqueeze(1)
+        return self.fusion.nbest(
+            scores_BK, state.beam.fusion, state.history.of, final, durations=self.topology.learnt,
+            rank=lambda score, tokens: score / (tokens + self.context),
+        )
 
 
 def extend_hashes(hashes: Tensor, tokens: Tensor) -> Tensor:
@@ -284,50 +298,3 @@ def merge(scores: Tensor, keys: Tensor) -> Tensor:
     equal = keys.unsqueeze(-1) == keys.unsqueeze(-2)
     totals = scores.unsqueeze(-2).masked_fill(~equal, -math.inf).logsumexp(-1)
     return totals.masked_fill(equal.tril(-1).any(-1), -math.inf)
-
-
-@dataclass
-class Paths:
-    """What each final slot's hypothesis did at each step: the token it took, BLANK where it took none (S, B, K), the frame where
-    it was (S, B), and the frames it moved on by (S, B, K), None without learnt durations. S counts steps here."""
-
-    tokens_SBK: np.ndarray
-    frames_SB: np.ndarray
-    durations_SBK: np.ndarray | None
-
-    def hypothesis(self, b: int, slot: int, score: float, scores: dict[str, float]) -> Hypothesis:
-        steps = np.flatnonzero(self.tokens_SBK[:, b, slot])
-        tokens, frames = tuple(self.tokens_SBK[steps, b, slot].tolist()), tuple(self.frames_SB[steps, b].tolist())
-        durations = None if self.durations_SBK is None else tuple(self.durations_SBK[steps, b, slot].tolist())
-        return Hypothesis(tokens, score, scores, frames=frames, durations=durations)
-
-
-def trace_back(trace: Trace, topology: Topology) -> Paths:
-    count, k = trace.final_BK.shape
-    tokens_SBK = np.full((len(trace.steps), count, k), BLANK, dtype=np.int64)
-    frames_SB = np.zeros(tokens_SBK.shape[:2], dtype=np.int64)
-    durations_SBK = np.zeros_like(tokens_SBK) if topology.learnt else None
-    slots_BK = np.tile(np.arange(k), (count, 1))
-    if not trace.steps:
-        return Paths(tokens_SBK, frames_SB, durations_SBK)
-    rows_A = _stacked([step.rows_B for step in trace.steps])  # A counts pairs of a step and an utterance, step by step
-    frames_A = _stacked([step.place_B for step in trace.steps]) // topology.symbols
-    tokens_AK = _stacked([step.choice.tokens_BK for step in trace.steps])
-    parents_AK = _stacked([step.choice.parents_BK for step in trace.steps])
-    ends_AK = _stacked([step.choice.places_BK for step in trace.steps]) // topology.symbols if topology.learnt else None
-    end = len(rows_A)
-    for s in range(len(trace.steps) - 1, -1, -1):
-        start = end - len(trace.steps[s].rows_B)
-        rows = rows_A[start:end]
-        chosen = np.arange(start, end)[:, None], slots_BK[rows]
-        tokens_SBK[s, rows] = tokens_AK[chosen]
-        frames_SB[s, rows] = frames_A[start:end]
-        if durations_SBK is not None and ends_AK is not None:
-            durations_SBK[s, rows] = ends_AK[chosen] - frames_A[start:end, None]
-        slots_BK[rows] = parents_AK[chosen]
-        end = start
-    return Paths(tokens_SBK, frames_SB, durations_SBK)
-
-
-def _stacked(tensors: list[Tensor]) -> np.ndarray:
-    return torch.cat(tensors).cpu().numpy()

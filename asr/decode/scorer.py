@@ -6,7 +6,8 @@ A scorer is batched over hypotheses and depends on their tokens alone:
     step(tokens_N, state) -> (scores_NV, state)     the same after one more (non-blank) token each
     final(state) -> scores_N                        for the end of the utterance
 
-The state is a tuple of tensors with hypotheses as rows, as the predictor's. Shape legend: asr/types.py.
+The state is a tuple of tensors with hypotheses as rows, as the predictor's. A score of -inf forbids a token; where the beam holds
+nothing but hypotheses that may not end where they do, they are taken without their scores of the end. Shape legend: asr/types.py.
 """
 from __future__ import annotations
 

@@ -1,21 +1,25 @@
 """The table of scorers, and their weighted sum. Shape legend: asr/types.py; R counts scorers."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, Mapping
+from typing import Any, Callable, Literal, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from asr.config import one_of
+from asr.decode.history import Emission, hypothesis
+from asr.decode.hotwords import Hotwords
+from asr.decode.lexicon import Lexicon
 from asr.decode.neural_scorers import InternalLm, NeuralLmScorer
 from asr.decode.scorer import BaseScorerConfig, Scorer, State
 from asr.decode.search import need_lang
 from asr.lm import TokenNgram
-from asr.types import BLANK
+from asr.types import BLANK, Hypothesis
 
 
 class Ngram:
@@ -81,27 +85,29 @@ class Length:
         return torch.zeros_like(state[0])
 
 
-SCORERS: dict[str, Any] = {"ngram": Ngram, "neural_lm": NeuralLmScorer, "internal_lm": InternalLm, "length": Length}
+SCORERS: dict[str, Any] = {
+    "ngram": Ngram, "neural_lm": NeuralLmScorer, "internal_lm": InternalLm, "lexicon": Lexicon, "hotwords": Hotwords, "length": Length,
+}
 ScorerConfig = one_of(SCORERS)
 
 
 @dataclass
 class FusionState:
-    """fused_NV: sum over scorers of scale times score of each next token; scores_RNV: the unscaled parts;
-    totals_RN: unscaled sums over the tokens so far; states: one per scorer."""
+    """fused_NV: sum over scorers of scale times score of each next token; scores_NRV: the unscaled parts;
+    totals_NR: unscaled sums over the tokens so far; states: one per scorer."""
 
     fused_NV: Tensor
-    scores_RNV: Tensor
-    totals_RN: Tensor
+    scores_NRV: Tensor
+    totals_NR: Tensor
     states: list[State]
 
     def select(self, rows: Tensor) -> "FusionState":
-        return FusionState(
-            self.fused_NV.index_select(0, rows),
-            self.scores_RNV.index_select(1, rows),
-            self.totals_RN.index_select(1, rows),
-            [tuple(part.index_select(0, rows) for part in state) for state in self.states],
-        )
+        states = [tuple(part[rows] for part in state) for state in self.states]
+        return FusionState(self.fused_NV[rows], self.scores_NRV[rows], self.totals_NR[rows], states)
+
+    def tensors(self) -> list[Tensor]:
+        """All of it, hypotheses as rows."""
+        return [self.fused_NV, self.scores_NRV, self.totals_NR, *(part for state in self.states for part in state)]
 
 
 class Fusion:
@@ -112,6 +118,7 @@ class Fusion:
         self.names = tuple(used)
         self.scorers: list[Scorer] = [SCORERS[config.type](config, tokenizer, lang, model) for config in used.values()]
         self.scales_R = torch.tensor([config.scale for config in used.values()], dtype=torch.float32)
+        self.lexicon = next((scorer for scorer in self.scorers if isinstance(scorer, Lexicon)), None)
 
     def __bool__(self) -> bool:
         return bool(self.scorers)
@@ -119,30 +126,74 @@ class Fusion:
     def start(self, n: int, device: torch.device | str) -> FusionState:
         self.scales_R = self.scales_R.to(device)
         started = [scorer.start(n, device) for scorer in self.scorers]
-        scores_RNV = torch.stack([scores_NV for scores_NV, _ in started])
-        totals_RN = torch.zeros(scores_RNV.shape[:2], device=device)
-        return FusionState(self._fuse(scores_RNV), scores_RNV, totals_RN, [state for _, state in started])
+        scores_NRV = torch.stack([scores_NV for scores_NV, _ in started], dim=1)
+        states = [tuple(part.clone() for part in state) for _, state in started]  # they are changed in place, and may share memory
+        return FusionState(self._fuse(scores_NRV), scores_NRV, torch.zeros(scores_NRV.shape[:2], device=device), states)
 
     def step(self, state: FusionState, rows: Tensor, tokens_M: Tensor) -> None:
         """Advances the hypotheses ``rows`` of ``state`` (in place) by one token each."""
-        chosen_RM = self._chosen(state.scores_RNV.index_select(1, rows), tokens_M)
+        index_M11 = tokens_M.view(-1, 1, 1).expand(-1, len(self.scorers), 1)
+        state.totals_NR.index_add_(0, rows, state.scores_NRV[rows].gather(2, index_M11).squeeze(2))
         stepped = [scorer.step(tokens_M, tuple(p[rows] for p in part)) for scorer, part in zip(self.scorers, state.states)]
-        scores_RMV = torch.stack([scores_MV for scores_MV, _ in stepped])
-        state.totals_RN.index_add_(1, rows, chosen_RM)
-        state.scores_RNV.index_copy_(1, rows, scores_RMV)
-        state.fused_NV.index_copy_(0, rows, self._fuse(scores_RMV))
+        scores_MRV = torch.stack([scores_MV for scores_MV, _ in stepped], dim=1)
+        state.scores_NRV.index_copy_(0, rows, scores_MRV)
+        state.fused_NV.index_copy_(0, rows, self._fuse(scores_MRV))
         for old, (_, new) in zip(state.states, stepped):
             for part, value in zip(old, new):
                 part.index_copy_(0, rows, value)
 
-    def finish(self, state: FusionState) -> tuple[Tensor, Tensor]:
-        """(totals_RN with the ends of utterances, unscaled; what the ends add to the score, scaled, N)."""
-        final_RN = torch.stack([scorer.final(part) for scorer, part in zip(self.scorers, state.states)])
-        return state.totals_RN + final_RN, torch.einsum("rn,r->n", final_RN, self.scales_R)
+    def extend(self, state: FusionState, parents_BK: Tensor, tokens_BK: Tensor) -> None:
+        """Puts (in place) into each slot of B beams the hypothesis of its parent slot, one token longer where that is not BLANK."""
+        rearrange(state.tensors(), parents_BK)
+        grown = (tokens_BK != BLANK).view(-1).nonzero().squeeze(1)
+        if len(grown):
+            self.step(state, grown, tokens_BK.view(-1)[grown])
 
-    def _fuse(self, scores_RNV: Tensor) -> Tensor:
-        return torch.einsum("rnv,r->nv", scores_RNV, self.scales_R)
+    def finish(self, state: FusionState, scores_BK: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B, K) with those of the ends, and unscaled totals (B, K, R). Where no hypothesis of an utterance may end, they
+        are taken as they are."""
+        final_NR = torch.stack([scorer.final(part) for scorer, part in zip(self.scorers, state.states)], dim=1)
+        ended_BK = scores_BK + (final_NR * self.scales_R).sum(1).view(scores_BK.shape)
+        may_end_B1 = (ended_BK > -torch.inf).any(1, keepdim=True)
+        totals_BKR = state.totals_NR.view(*scores_BK.shape, -1)
+        totals_BKR = torch.where(may_end_B1.unsqueeze(2), totals_BKR + final_NR.view(totals_BKR.shape), totals_BKR)
+        return torch.where(may_end_B1, ended_BK, scores_BK), totals_BKR
 
-    @staticmethod
-    def _chosen(scores_RMV: Tensor, tokens_M: Tensor) -> Tensor:
-        return scores_RMV.gather(2, tokens_M.expand(len(scores_RMV), -1).unsqueeze(2)).squeeze(2)
+    def nbest(
+        self, scores_BK: Tensor, state: FusionState | None, emissions: Callable[[int, int], list[Emission]], final: bool,
+        rank: Callable[[float, int], float], durations: bool = False,
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of each utterance, the highest ``rank(score, number of tokens)`` first, dead ones left out.
+
+        scores_BK: without the scores of the ends, which are added if ``final``. emissions: of an utterance and a slot of it.
+        """
+        totals_BKR = scores_BK.new_zeros(*scores_BK.shape, len(self.names))
+        if state is not None:
+            totals_BKR = state.totals_NR.view(totals_BKR.shape)
+            if final:
+                scores_BK, totals_BKR = self.finish(state, scores_BK)
+        model_BK = scores_BK - (totals_BKR * self.scales_R.to(totals_BKR.device)).sum(-1)
+        results = []
+        for b, (scores, model, totals) in enumerate(zip(scores_BK.tolist(), model_BK.tolist(), totals_BKR.tolist())):
+            found = []
+            for slot, score in enumerate(scores):
+                if score > -math.inf:
+                    parts = {"model": model[slot], **dict(zip(self.names, totals[slot]))}
+                    found.append(hypothesis(emissions(b, slot), score, parts, durations))
+            if self.lexicon is not None:
+                found = self.lexicon.with_words(found)
+            results.append(sorted(found, key=lambda h: -rank(h.score, len(h.tokens))))
+        return results
+
+    def _fuse(self, scores_NRV: Tensor) -> Tensor:
+        return (scores_NRV * self.scales_R.unsqueeze(1)).sum(1)
+
+
+def rearrange(tensors: Sequence[Tensor], parents_BK: Tensor) -> None:
+    """Puts (in place) into the rows of tensors (B * K, ...) those of the parent slots."""
+    count, k = parents_BK.shape
+    parents_N = (parents_BK + torch.arange(0, count * k, k, device=parents_BK.device).unsqueeze(1)).view(-1)
+    changed = (parents_N != torch.arange(count * k, device=parents_N.device)).nonzero().squeeze(1)
+    sources = parents_N[changed]
+    for part in tensors:
+        part.index_copy_(0, changed, part.index_select(0, sources))

@@ -5,7 +5,7 @@ Shape legend: asr/types.py.
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping, Protocol, Sequence, TypeVar
+from typing import Any, Mapping, Protocol, Sequence, TypeVar, runtime_checkable
 
 import torch
 from pydantic import Field, model_validator
@@ -21,6 +21,23 @@ class Search(Protocol):
     """``decode`` gives one list of hypotheses per utterance, best first, never empty."""
 
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]: ...
+
+
+@runtime_checkable
+class StreamingSearch(Search, Protocol):
+    """A search that also takes the frames of several streams piece by piece; those of all pieces together give what ``decode`` gives.
+
+    A state has one row per stream; :meth:`advance` gives the next one, and the one before must not be used again.
+    """
+
+    def start(self, streams: int) -> Any: ...
+
+    def advance(self, encoder_out: EncoderOut, state: Any) -> Any: ...
+
+    def hypotheses(self, state: Any) -> list[list[Hypothesis]]:
+        """So far, best first; the scores of the ends are not in them."""
+
+    def finish(self, state: Any) -> list[list[Hypothesis]]: ...
 
 
 class SearchConfig(BaseConfig):
@@ -57,10 +74,16 @@ class SearchConfig(BaseConfig):
         return self
 
 
-class TransducerSearchConfig(SearchConfig):
+class BlankPenaltyConfig(SearchConfig):
     """blank_penalty: subtracted from blank's logit; above 0 for models that delete."""
 
     blank_penalty: float = 0.0
+
+
+class TransducerSearchConfig(BlankPenaltyConfig):
+    """skip_blank: frames where the CTC head's probability of blank is higher are left out before the search; null for none."""
+
+    skip_blank: float | None = Field(default=None, gt=0, le=1)
 
 
 class Unavailable(ValueError):

@@ -33,8 +33,8 @@ class Topology:
     durations_L: frames that a token or blank may last, int64. Blank of duration 0 counts as 1, as in the searches of the TDT paper:
     training forbids it, but the model, which normalises durations apart from tokens, cannot.
     symbols: tokens per frame at most. learnt: whether the model tells durations.
-    jumps: whether frames may be left out. lockstep: whether every token and every blank moves by one frame, so that all hypotheses
-    are always at the same one.
+    reach: frames that one move may go, at most. jumps: whether frames may be left out.
+    lockstep: whether every token and every blank moves by one frame, so that all hypotheses are always at the same one.
     """
 
     def __init__(self, model: Any, config: TopologyConfig) -> None:
@@ -45,7 +45,8 @@ class Topology:
         self.symbols = 1
         if 0 in durations:
             self.symbols = config.max_symbols_per_frame or (SYMBOLS if self.learnt else 1)
-        self.jumps = max(durations) > 1
+        self.reach = max(*durations, 1)
+        self.jumps = self.reach > 1
         self.lockstep = not self.jumps and self.symbols == 1
         self.blank_penalty = config.blank_penalty
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Sequence
 
 from asr.types import Hypothesis, Word
@@ -73,6 +74,42 @@ def word_starts(tokenizer: Any, tokens: Sequence[int], frames: Sequence[int], ar
     if len(spans) != len(arc_frames):
         return tuple(arc_frames)
     return tuple(frames[first] for _, first, _ in spans)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was found in a stretch of a recording that begins at the encoder frame ``first``; what begins from ``begin`` up to but
+    without ``end`` counts."""
+
+    hypothesis: Hypothesis
+    first: int
+    begin: int
+    end: int
+
+
+def joined_parts(parts: Sequence[Part], tokenizer: Any) -> Hypothesis:
+    """The hypothesis of a whole recording: the words of all parts that begin where they count. Scores are added."""
+    words: list[str] = []
+    starts: list[int] = []
+    kept: list[tuple[Part, int]] = []  # a part and the place of a token in it; a mark that stands alone goes with the word after it
+    for part in parts:
+        spans = _spans(part.hypothesis, tokenizer)
+        frames = _starts(part.hypothesis, spans)
+        assert frames is not None, "a search without times"
+        for before, span, frame in zip([0, *(span.end for span in spans)], spans, frames):
+            if part.begin <= part.first + frame < part.end:
+                words.append(span.text)
+                starts.append(part.first + frame)
+                kept += [(part, i) for i in range(before, span.end)]
+    found = [part.hypothesis for part in parts]
+    return Hypothesis(
+        tokens=tuple(part.hypothesis.tokens[i] for part, i in kept), score=sum(h.score for h in found),
+        scores={name: sum(h.scores.get(name, 0.0) for h in found) for h in found[:1] for name in h.scores},
+        frames=tuple(part.first + part.hypothesis.frames[i] for part, i in kept if part.hypothesis.frames is not None),
+        confidences=tuple(part.hypothesis.confidences[i] for part, i in kept if part.hypothesis.confidences is not None),
+        words=tuple(words), word_frames=tuple(starts),
+        durations=tuple(part.hypothesis.durations[i] for part, i in kept if part.hypothesis.durations is not None) or None,
+    )
 
 
 def _spans(hypothesis: Hypothesis, tokenizer: Any) -> list[Span]:

@@ -348,3 +348,48 @@ def test_transcribe_names_what_it_cannot_read(root, capsys):
     for name, problem in [("notes.wav", "not readable"), ("absent.wav", "not readable"), ("empty.wav", "no audio")]:
         assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", "--search", "greedy", name) == 2
         assert f"{name}: {problem}" in capsys.readouterr().err
+
+
+def test_streaming_and_long_recordings(root, capsys):
+    encoder = {**CONFIG["model"]["encoder"], "causal": True, "chunk_sizes": [8], "left_frames": [16]}
+    searches = {"greedy": {"type": "greedy", "blank_penalty": 3.0}, "ctc": {"type": "ctc_greedy", "blank_penalty": 3.0}}
+    values = {**CONFIG, "model": {**CONFIG["model"], "encoder": encoder}, "decode": {"searches": searches}}
+    (root / "exp/config.yaml").write_text(yaml.safe_dump(values))
+    chosen = ["--searches", "greedy", "ctc", "--splits", "dev"]
+    assert decode(*chosen) == 0
+    whole = {name: hypotheses.read(root / f"exp/decode/dev/{name}.jsonl").utterances for name in ("greedy", "ctc")}
+    assert decode(*chosen, "--set", "decode.chunk=0.15") == 0
+    for name, utterances in whole.items():
+        streamed = hypotheses.read(root / f"exp/decode/dev/{name}.jsonl").utterances
+        assert [(u.id, u.hyp, u.tokens) for u in streamed] == [(u.id, u.hyp, u.tokens) for u in utterances]
+        assert any(u.tokens for u in utterances)
+    capsys.readouterr()
+
+    command = ["transcribe", "--exp-dir", "exp", "--device", "cpu", "--search", "greedy", "audio/dev-0.wav", "audio/dev-4.wav"]
+    for extra in ([], ["--set", "decode.max_duration=0.3"]):  # the second time, each file is a long one
+        assert asr(*command, *extra) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == lines[2:] == [f"audio/{u.id}.wav\t{u.hyp}" for u in whole["greedy"] if u.id in ("dev-0", "dev-4")]
+
+
+def test_only_encoders_that_can_are_streamed(root, capsys):
+    assert decode("--splits", "dev", "--searches", "greedy", "--set", "decode.chunk=0.15") == 2
+    assert "streaming needs 'causal: true'" in capsys.readouterr().err
+    for extra in ([], ["--set", "decode.max_duration=0.3"]):
+        assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", "--search", "greedy", *extra, "audio/dev-4.wav") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second, "less than 30 seconds are not cut"
+
+
+def test_hot_words_are_part_of_what_a_result_depends_on(root):
+    Path("hot.txt").write_text("yes\t20\n")
+    searches = "decode.searches={hot: {type: modified_beam, scorers: {hot: {type: hotwords, file: hot.txt}}}}"
+    assert decode("--splits", "dev", "--searches", "hot", "--set", searches) == 0
+    path = root / "exp/decode/dev/hot.jsonl"
+    assert all(u.scores["hot"] > 0 for u in hypotheses.read(path).utterances) and "yes" in path.read_text()
+    before = path.stat().st_mtime_ns
+    assert decode("--splits", "dev", "--searches", "hot", "--set", searches) == 0
+    assert path.stat().st_mtime_ns == before
+    Path("hot.txt").write_text("no\t20\n")
+    assert decode("--splits", "dev", "--searches", "hot", "--set", searches) == 0
+    assert path.stat().st_mtime_ns > before

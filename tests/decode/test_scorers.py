@@ -47,11 +47,11 @@ def test_fusion_is_the_weighted_sum_of_its_parts(lang):
         totals += state.fused_NV.gather(1, sequences[:, u : u + 1])[:, 0]
         state = state.select(torch.arange(5))
         fusion.step(state, torch.tensor([3, 0, 1, 4, 2]), sequences[[3, 0, 1, 4, 2], u])
-    parts_RN, ends_N = fusion.finish(state)
+    ended_B1, parts_N1R = fusion.finish(state, totals.unsqueeze(1))
     for n, sequence in enumerate(sequences.tolist()):
         lm = slow_ngram(lang, sequence, final=True)
-        assert parts_RN[:, n].tolist() == pytest.approx([lm, 4.0], abs=1e-4)
-        assert float(totals[n] + ends_N[n]) == pytest.approx(0.3 * lm + 0.5 * 4, abs=1e-4)
+        assert parts_N1R[n, 0].tolist() == pytest.approx([lm, 4.0], abs=1e-4)
+        assert float(ended_B1[n]) == pytest.approx(0.3 * lm + 0.5 * 4, abs=1e-4)
 
 
 @pytest.mark.parametrize("final", [True, False])
