@@ -39,6 +39,8 @@ train:
 decode:
   searches:
     beam_ngram: {tune: {scorers.ngram.scale: [0.1, 0.3]}}
+    beam_lexicon: {tune: {scorers.words.scale: [0.1, 0.3]}}
+    ctc_prefix_beam: {tune: {scorers.ngram.scale: [0.1, 0.3]}}
     fast_beam_lg: {tune: {graph_scale: [0.1, 0.3]}}
     ctc_hlg: {tune: {acoustic_scale: [1.0, 2.0]}}
 """

@@ -12,10 +12,10 @@ from tests.conftest import ROOT
 from tests.recipes.conftest import Finished
 from tests.recipes.recipe import Recipe, contents, differences
 
-SEARCHES = ["greedy", "beam", "beam_ngram", "ctc_greedy", "ctc_hlg"]
+SEARCHES = ["greedy", "beam", "beam_ngram", "beam_lexicon", "ctc_greedy", "ctc_prefix_beam", "ctc_hlg"]
 K2_SEARCHES = ["fast_beam", "fast_beam_lg"]
 LM_SEARCHES = ["beam_rnn_lm", "beam_rnn_lm_lodr", "beam_rnn_lm_ilm", "beam_rescored"]
-TUNED = {"beam_ngram", "fast_beam_lg", "ctc_hlg", *LM_SEARCHES}
+TUNED = {"beam_ngram", "beam_lexicon", "ctc_prefix_beam", "fast_beam_lg", "ctc_hlg", *LM_SEARCHES}
 
 
 def here(recipe: Recipe) -> list[str]:
