@@ -11,7 +11,8 @@ from tests.recipes.recipe import Recipe
 
 TINY = [
     "model.encoder={dim: 16, layers: 1, heads: 2, feedforward: 16, kernel: 3}", "model.frontend.dim=16", "model.predictor.dim=8",
-    "model.joiner.dim=8", "train.epochs=1", "train.average_period=1", "decode={searches: {beam: null, beam_ngram: null, beam_lexicon: null, ctc_prefix_beam: null, ctc_hlg: null}}",
+    "model.joiner.dim=8", "train.epochs=1", "train.average_period=1",
+    "decode={searches: {beam: null, beam_ngram: null, beam_lexicon: null, ctc_prefix_beam: null, ctc_hlg: null}}",
 ]
 
 
