@@ -11,21 +11,26 @@ from typing import Any, Iterable, Literal, Sequence
 
 import torch
 from pydantic import model_validator
+from torch import Tensor
 
 from asr.config import Config, load_config
 from asr.data import Beside, CorpusConfig, Dropped, check_targets, count_frames, read_cuts, training_cuts
 from asr.data.loader import EXTRACTOR, open_units, stored_features
 from asr.decode import DecodeConfig
+from asr.decode.driver import digest_of
 from asr.decode.modified_beam import ModifiedBeam
 from asr.features import FEATURES, Fbank, FeaturesConfig
 from asr.lang import LangConfig
 from asr.lm import NgramConfig
 from asr.losses import LossConfig, Losses, build_losses
 from asr.losses.mwer import Candidate
+from asr.models.adapters import load_trained, merge, tune
 from asr.models.transducer import Transducer
 from asr.score.errors import align, count
 from asr.tokens import Tokenizer, TokensConfig, load_tokenizer
 from asr.train import TrainConfig
+from asr.train.checkpoints import CheckpointStore, average_state
+from asr.train.initial import initialise
 from asr.train.text import LmConfig
 from asr.types import EncoderOut, Targets, UnitSpace
 
@@ -207,6 +212,54 @@ def beside(config: ExperimentConfig, layout: Layout, split: str, targets: bool) 
         layout.units(split), load, UnitSpace(units.codebooks, units.vocabulary),
         input=config.features.frame_shift / units.frame_shift if mixed(config) else None, codes=codes, past=past, future=future,
     )
+
+
+def start_model(config: ExperimentConfig, tokenizer: Tokenizer) -> tuple[Transducer, str]:
+    """The model before the first step, and a digest of the weights that it got from ``train.init_from`` (empty without).
+
+    Raises ValueError where these do not fit, and where ``train.tune`` would leave a part of the model untrained.
+    """
+    model = build_model(config, tokenizer)
+    if config.train.init_from is None:
+        return model, ""
+    other = Path(config.train.init_from)
+    state, symbols = _whole_state(other), load_tokenizer(other / "tokens").symbols
+    fresh = initialise(model, state, symbols=tokenizer.symbols, state_symbols=symbols, where=str(other))
+    if config.train.tune is not None:
+        tune(model, config.train.tune, fresh)
+    return model, digest_of(state)[:16]
+
+
+def trained_model(config: ExperimentConfig, exp_dir: Path, tokenizer: Tokenizer) -> Transducer:
+    """The model of a trained experiment, averaged as ``config.decode`` says; a tuned one with the model it was made of.
+
+    Raises ValueError where there are no such weights, and where those that were tuned have changed since.
+    """
+    state = average_state(exp_dir, config.decode.average_epochs, config.decode.average)
+    if config.train.tune is None:
+        model = build_model(config, tokenizer)
+    else:
+        model, digest = start_model(config, tokenizer)
+        newest: Any = CheckpointStore(exp_dir / "checkpoints", config.train.checkpoints).newest()
+        if newest["identity"].get("initial weights") != digest:
+            raise ValueError(f"{exp_dir}: what was tuned are weights that {config.train.init_from} does not have any more; tune them anew")
+    try:
+        load_trained(model, state)
+    except RuntimeError as error:
+        raise ValueError(f"{exp_dir}: the weights are not of this config's model: {error}") from None
+    merge(model)
+    return model
+
+
+def _whole_state(exp_dir: Path) -> dict[str, Tensor]:
+    """Averaged weights to start from; with those they were tuned from where they are a part only."""
+    path = exp_dir / "config.yaml"
+    tuned = load_config(ExperimentConfig, path) if path.exists() else None
+    if tuned is None or tuned.train.tune is None:
+        return average_state(exp_dir)
+    if tuned.train.tune.type == "adapters":
+        raise ValueError(f"init_from: {exp_dir} has adapters, for which other models have no place; start from {tuned.train.init_from}")
+    return dict(trained_model(tuned, exp_dir, load_tokenizer(exp_dir / "tokens")).state_dict())
 
 
 def experiment_losses(config: ExperimentConfig, model: Transducer, tokenizer: Tokenizer) -> Losses:

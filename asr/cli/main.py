@@ -27,6 +27,7 @@ COMMANDS = {
     "unit-quality": "measure discrete units without training on them",
     "outliers": "training utterances with the highest loss per token: bad transcripts",
     "bench": "time and memory of losses, searches, encoders",
+    "merge": "make an experiment that trained a part of a model a whole one",
     "import-checkpoint": "turn a published Zipformer checkpoint into an experiment",
 }
 """Command -> one line of help; the module is asr/cli/<command>.py with '-' as '_'."""

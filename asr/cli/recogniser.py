@@ -21,22 +21,16 @@ def load_recogniser(config: Any, layout: Any, device: str, partial: bool = False
 
     Raises ValueError where training has not come to its end, unless ``partial``.
     """
-    from asr.experiment import build_model, experiment_tokenizer
+    from asr.experiment import experiment_tokenizer, trained_model
     from asr.lang import Lang
-    from asr.train.checkpoints import average_state
 
     if layout.unfinished.exists() and not partial:
         raise ValueError(f"{layout.exp}: training has not come to its end: let the same 'asr train' command go on, "
                          "or add --partial to use the weights there are")
     tokenizer = experiment_tokenizer(layout)
-    model = build_model(config, tokenizer)
-    state = average_state(layout.exp, config.decode.average_epochs, config.decode.average)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{layout.checkpoints}: the weights are not of this config's model: {error}") from None
+    model = trained_model(config, layout.exp, tokenizer)
     epochs = "the last third of the" if config.decode.average_epochs is None else f"the last {config.decode.average_epochs}"
-    digest = digest_of(state)
+    digest = digest_of(model.state_dict())
     weights = f"{config.decode.average} average of {epochs} epochs, {digest[:12]}"
     return Recogniser(
         model=model.to(device).eval(), tokenizer=tokenizer, lang=Lang(layout.lang) if layout.lang.is_dir() else None,

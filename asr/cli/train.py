@@ -19,14 +19,12 @@ from asr.cli.program import config_arguments, open_experiment
 from asr.cli.units import keep_units
 from asr.config import dump_config
 from asr.data import evaluation_loader, training_loader
-from asr.experiment import ExperimentConfig, Layout, beside, build_model, experiment_losses, split_cuts, unusable
+from asr.experiment import ExperimentConfig, Layout, beside, experiment_losses, split_cuts, start_model, unusable
 from asr.features import Units
 from asr.files import atomic_dir, fingerprint
 from asr.tokens import load_tokenizer
 from asr.train import Trainer
-from asr.train.checkpoints import average_state
 from asr.train.distributed import Ranks
-from asr.train.initial import initialise
 from asr.train.step import seed_everything
 
 log = logging.getLogger(__name__)
@@ -50,13 +48,9 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(layout.lang)
     config = with_batch_size(config, layout, tokenizer, ranks, args.resume)
     seed_everything(config.seed)
-    model = build_model(config, tokenizer)
-    if config.train.init_from:
-        other = Path(config.train.init_from)
-        initialise(model, average_state(other), symbols=tokenizer.symbols,
-                   state_symbols=load_tokenizer(other / "tokens").symbols, where=str(other))
+    model, started_from = start_model(config, tokenizer)
     trainer = Trainer(config.train, model, experiment_losses(config, model, tokenizer), layout.exp, seed=config.seed, resume=args.resume,
-                      identity=identity(config, layout), ranks=ranks)
+                      identity=identity(config, layout, started_from), ranks=ranks)
     if trainer.up_to_date:
         log.info("%s: up to date", layout.exp)
         return
@@ -82,8 +76,11 @@ def run(args: argparse.Namespace) -> None:
     ranks.close()
 
 
-def identity(config: ExperimentConfig, layout: Layout) -> dict[str, Any]:
-    """What the weights depend on: the config without what may change on resuming, and the data it is trained on."""
+def identity(config: ExperimentConfig, layout: Layout, started_from: str) -> dict[str, Any]:
+    """What the weights depend on: the config without what may change on resuming, the data it is trained on, and frozen weights.
+
+    started_from: digest of the weights of ``train.init_from``.
+    """
     values = config.model_dump(mode="json", include={"seed", "features", "units", "tokens", "model", "losses", "train"},
                                exclude={"train": {**dict.fromkeys(FREE, True), "batches": FREE_BATCHES}})
     shar = config.train.batches.shar
@@ -92,4 +89,5 @@ def identity(config: ExperimentConfig, layout: Layout) -> dict[str, Any]:
     else:
         data = fingerprint([(cut.id, cut.duration, cut.supervisions[0].text) for cut in split_cuts(config, layout, "train")])
     extractors = [Units(units, layout.extractor(units)).identity for units in layout.discrete]
-    return {**values, **({"extractors": extractors} if extractors else {}), "training data": data[:16]}
+    frozen = {} if config.train.tune is None else {"initial weights": started_from}
+    return {**values, **({"extractors": extractors} if extractors else {}), "training data": data[:16], **frozen}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from asr.config import Config
 from asr.files import save_tensors
+from asr.models.adapters import trained_state
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class CheckpointConfig(Config):
 
 
 class RunningSum:
-    """Float64 sums of a module's floating-point state over time: the average of any range of a run is the difference of two of them.
+    """Float64 sums of what training changes of a module (its floating-point state) over time: the average of any range of a run is the difference of two of them.
 
     With S(a) and n(a) the sum and the number of its terms at checkpoint a, the average over (a, b] is (S(b) - S(a)) / (n(b) - n(a)).
     """
@@ -43,10 +44,10 @@ class RunningSum:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self.count = 0
-        self.sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in _floating(module.state_dict())}
+        self.sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in _floating(trained_state(module))}
 
     def add(self) -> None:
-        for name, value in _floating(self._module.state_dict()):
+        for name, value in _floating(trained_state(self._module)):
             self.sums[name].add_(value)
         self.count += 1
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asr.config import Config
 from asr.data import BatchConfig
+from asr.models.adapters import TuneConfig
 from asr.train.checkpoints import CheckpointConfig
 from asr.train.optimizers import OptimizerConfig, ScaledAdam
 from asr.train.schedules import Eden, ScheduleConfig
@@ -18,6 +19,8 @@ class TrainConfig(Config):
     batches_per_step: micro-batches of one optimizer step, over all processes together: with 4, one process accumulates
         4, two accumulate 2 each, four take one each, and the training is the same.
     init_from: directory of an experiment (exp/conformer) whose averaged weights this one starts from, as far as they fit.
+    tune: which part of ``init_from``'s model is trained: null for all of it, adapters, or low-rank changes (lora). What is not, is not
+        kept in checkpoints either: such an experiment needs the other one to decode, until ``asr merge`` has made it whole.
     amp: autocast type. average_period: steps between two terms of the running average of the model.
     activation_checkpointing: the encoder computes its activations again in the backward pass instead of keeping them, which gives
         the same gradients with much less memory and more time.
@@ -33,6 +36,7 @@ class TrainConfig(Config):
     batches: BatchConfig = BatchConfig()
     batches_per_step: int = Field(default=1, ge=1)
     init_from: str | None = None
+    tune: TuneConfig | None = None  # type: ignore[valid-type]
     amp: Literal["none", "bf16", "fp16"] = "none"
     activation_checkpointing: bool = False
     average_period: int = Field(default=20, ge=1)
@@ -42,3 +46,9 @@ class TrainConfig(Config):
     log_interval: int = Field(default=20, ge=1, description="steps")
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _a_model_to_tune(self) -> "TrainConfig":
+        if self.tune is not None and self.init_from is None:
+            raise ValueError("tune changes a part of a trained model: name its experiment, init_from: exp/...")
+        return self

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from asr.files import atomic_write
+from asr.models.adapters import load_trained, trained_state
 from asr.source import source
 from asr.train.checkpoints import CheckpointStore, RunningSum
 from asr.train.clipping import CLIPPINGS
@@ -307,7 +308,7 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Any]:
         return {
-            "model": dict(self.model.state_dict()),
+            "model": trained_state(self.model),
             "losses": dict(self.losses.state_dict()),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],  # its settings are the config's
@@ -339,7 +340,7 @@ class Trainer:
             self._load(state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        load_trained(self.model, state["model"])
         self.losses.load_state_dict(state["losses"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
