@@ -10,6 +10,7 @@ Shape legend, used as suffixes of tensor names throughout the project:
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Mapping, Sequence
 
@@ -18,6 +19,20 @@ from torch import Tensor
 
 BLANK = 0
 """Token id of the blank symbol in every vocabulary of this toolkit."""
+
+LANGUAGE_TAG = re.compile(r"<lang:([^<>\s]+)>")
+"""A word of a transcript that says in which language those after it are; models learn to recognise it like any other word."""
+
+
+def language_tag(language: str) -> str:
+    return f"<lang:{language}>"
+
+
+def split_language(text: str) -> tuple[str | None, str]:
+    """The language of the first tag in ``text``, None without one, and the words that are no tags."""
+    words = text.split()
+    found = [match[1] for word in words if (match := LANGUAGE_TAG.fullmatch(word))]
+    return (found[0], " ".join(word for word in words if not LANGUAGE_TAG.fullmatch(word))) if found else (None, text)
 
 
 @dataclass(frozen=True)

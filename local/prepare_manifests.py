@@ -41,8 +41,9 @@ def listing(directory: Path) -> list[Any]:
 
 
 def script_of(corpus: Any) -> str:
-    path = Path(corpus.source.file) if corpus.source.type == "script" else None
-    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+    sources = corpus.source.corpora.values() if corpus.source.type == "several" else [corpus.source]
+    paths = [Path(source.file) for source in sources if source.type == "script"]
+    return "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
 
 
 if __name__ == "__main__":

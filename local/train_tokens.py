@@ -16,7 +16,7 @@ from asr.data import read_transcripts
 from asr.data.text import Normalizer
 from asr.files import fingerprint, run_once
 from asr.lm import read_sentences
-from asr.tokens import train_tokenizer
+from asr.tokens import lexicon_files, train_tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> None:
         tokenizer.save(layout.lang)
         logging.info("%s: %d tokens from %d texts", layout.lang, tokenizer.vocab_size, len(texts))
 
-    lexicon = [Path(config.tokens.lexicon)] if config.tokens.type == "phone" else []
-    key = fingerprint(cuts, *args.text, *lexicon, config.tokens.model_dump(mode="json"), config.corpus.text.model_dump(mode="json"))
+    key = fingerprint(cuts, *args.text, *lexicon_files(config.tokens), config.tokens.model_dump(mode="json"),
+                      config.corpus.text.model_dump(mode="json"))
     run_once("tokens", [layout.lang / "tokenizer.yaml", layout.lang / "tokens.txt"], key, build)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from asr.cli.batch_size import with_batch_size

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Callable, Collection, Iterable, Literal, Protocol, Sequence, TypeVar
+from typing import Any, Callable, Collection, Iterable, Literal, Mapping, Protocol, Sequence, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -65,6 +65,8 @@ class BatchConfig(BaseConfig):
     noise: background noise mixed in.
     spec_augment: masks on the features, and time warp; null for none, as it must be where the features are units.
     unit_augment: masks on units, and swaps; null for none.
+    language_temperature: T, for several languages: a language of h hours has h^(1/T) parts of an epoch instead of h. Its length stays
+        the same, so utterances of large languages are left out of some epochs, and those of small ones come several times.
     copies: how often each utterance is in a batch, with masks of its own each time; each copy counts in all limits of a batch.
     """
 
@@ -82,6 +84,7 @@ class BatchConfig(BaseConfig):
     noise: Noise.Config | None = None
     spec_augment: SpecAugment.Config | None = SpecAugment.Config()
     unit_augment: UnitAugment.Config | None = None
+    language_temperature: float | None = Field(default=None, ge=1)
     copies: int = Field(default=1, ge=1, le=2)
 
     @property
@@ -111,6 +114,8 @@ class BatchConfig(BaseConfig):
             raise ValueError("cache keeps features, so the audio cannot change: drop it, or perturb_speed, perturb_volume, rir and noise")
         if self.cache and self.shar:
             raise ValueError("cache keeps all features in memory, and shar is for what does not fit there: drop one of them")
+        if self.language_temperature and self.shar:
+            raise ValueError("language_temperature needs the manifest, so it cannot be had with shar: drop one of them")
         if any(not 0.5 <= factor <= 2 for factor in self.perturb_speed):
             raise ValueError("perturb_speed: factors lie between 0.5 and 2")
         if self.perturb_volume and not 0 < self.perturb_volume[0] <= self.perturb_volume[1]:
@@ -121,6 +126,37 @@ class BatchConfig(BaseConfig):
 def derived_seed(*parts: Any) -> int:
     """A 63-bit seed that is a fixed function of its parts, and unrelated for different ones."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def language_factors(hours: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """How often an epoch has an utterance of each language: with p = h^(1/T) / sum of h^(1/T), p times all hours over its own, h.
+
+    Conneau et al., "Unsupervised cross-lingual representation learning for speech recognition", Interspeech 2021, section 3.1, whose
+    alpha is 1 / T.
+    """
+    total = sum(hours.values())
+    parts = {language: (h / total) ** (1 / temperature) for language, h in hours.items()}
+    return {language: parts[language] / sum(parts.values()) * total / h for language, h in hours.items()}
+
+
+def balanced(cuts: Sequence[Any], temperature: float, seed: int, epoch: int) -> list[Any]:
+    """The utterances of one epoch: each as often as its language's factor says, the fraction of it being a matter of chance.
+
+    Within a language, how often two utterances are in an epoch differs by at most one. Raises ValueError for one without a language.
+    """
+    by_language: dict[str, list[Any]] = {}
+    for cut in sorted(cuts, key=lambda cut: cut.id):
+        language = cut.supervisions[0].language
+        if language is None:
+            raise ValueError(f"train.batches.language_temperature: utterance '{cut.id}' has no language")
+        by_language.setdefault(language, []).append(cut)
+    factors = language_factors({name: sum(cut.duration for cut in found) for name, found in by_language.items()}, temperature)
+    chosen = []
+    for language, found in by_language.items():
+        times, rest = divmod(factors[language], 1)
+        rng = random.Random(derived_seed(seed, epoch, "language", language))
+        chosen += found * int(times) + rng.sample(found, round(rest * len(found)))
+    return chosen
 
 
 def training_plan(

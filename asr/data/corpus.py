@@ -13,6 +13,7 @@ from asr.data.manifests import Dropped, summary, write_cuts, write_dropped
 from asr.data.sources import SourceConfig, open_source
 from asr.data.splits import SplitConfig, derive
 from asr.data.text import Normalizer
+from asr.types import language_tag
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -24,6 +25,8 @@ class CorpusConfig(BaseConfig):
     """source: what reads the corpus.
     splits: the experiment's splits, by name. ``train`` is trained on, ``dev`` tuned on; every other is a test set.
     text: normalisation of the transcripts.
+    language_text: other rules than ``text``, for the transcripts of single languages.
+    language_tags: transcripts begin with a word that tells the language, as ``<lang:sw>``, for models that recognise it.
     sample_rate: Hz that all audio must have; ``resample: true`` converts other rates whenever audio is read.
     min_duration, max_duration: seconds; utterances outside are dropped.
     min_rate, max_rate: characters of the normalised transcript per second; utterances outside are dropped, their text is of other audio.
@@ -34,6 +37,8 @@ class CorpusConfig(BaseConfig):
     source: SourceConfig  # type: ignore[valid-type]
     splits: dict[str, SplitConfig] = Field(min_length=1)
     text: Normalizer.Config = Normalizer.Config()
+    language_text: dict[str, Normalizer.Config] = {}
+    language_tags: bool = False
     sample_rate: int = Field(default=16000, ge=2000)
     resample: bool = False
     min_duration: float = Field(default=0.1, ge=0)
@@ -80,7 +85,7 @@ def sift_corpus(
 
     jobs: how many audio files are decoded at once, to find those that cannot be; None trusts their headers.
     """
-    normalize = Normalizer(config.text)
+    normalizers = {None: Normalizer(config.text), **{name: Normalizer(text) for name, text in config.language_text.items()}}
     new_id = checks.unique_ids()
     new_audio = checks.unique_audio()
     length = checks.length_between(config.min_duration, config.max_duration)
@@ -88,7 +93,8 @@ def sift_corpus(
     pools: dict[str, list["MonoCut"]] = {}
     for split, cuts in found.items():
         for cut in cuts:
-            cut.supervisions[0].text = normalize(cut.supervisions[0].text or "")
+            supervision = cut.supervisions[0]
+            supervision.text = normalizers.get(supervision.language, normalizers[None])(supervision.text or "")
         for check in (new_id, new_audio, checks.has_text, checks.without_characters(config.forbidden)):
             cuts = checks.sift(cuts, split, check, dropped)
         if not config.resample:
@@ -98,5 +104,16 @@ def sift_corpus(
         cuts = [cut if cut.sampling_rate == config.sample_rate else cut.resample(config.sample_rate) for cut in cuts]
         for check in (length, rate):
             cuts = checks.sift(cuts, split, check, dropped)
+        if config.language_tags:
+            _tag(cuts)
         pools[split] = cuts
     return pools
+
+
+def _tag(cuts: list["MonoCut"]) -> None:
+    for cut in cuts:
+        supervision = cut.supervisions[0]
+        if supervision.language is None:
+            raise ValueError(f"utterance '{cut.id}' has no language: let the source give it (a column 'language', or a corpus of "
+                             "'source: {type: several}'), or set corpus.language_tags: false")
+        supervision.text = f"{language_tag(supervision.language)} {supervision.text}"

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from asr.data.augment import Noise, Reverb, perturb_volume
-from asr.data.batches import BatchConfig, derived_seed, evaluation_plan, padding, training_plan
+from asr.data.batches import BatchConfig, balanced, derived_seed, evaluation_plan, padding, training_plan
 from asr.data.beside import Beside
 from asr.data.checks import Tokenizer
 from asr.data.manifests import read_cuts
@@ -90,6 +90,8 @@ def training_loader(
         cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
         if not cuts:
             raise ValueError(f"{cuts_path}: no utterance is left to train on")
+        if config.language_temperature is not None:
+            cuts = balanced(cuts, config.language_temperature, seed, epoch)
         counts = _token_counts(cuts_path, _stamp(cuts_path), tokenizer) if config.max_lattice else {}
         plan = training_plan(cuts, config, seed, epoch, lambda cut: counts[cut.id])
     units = open_units(features, cuts_path)

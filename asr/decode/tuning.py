@@ -14,6 +14,7 @@ from typing import Any, Iterable, Mapping
 import kaldialign
 
 from asr.files import atomic_write
+from asr.types import split_language
 
 Values = dict[str, float]
 
@@ -35,11 +36,11 @@ class Errors:
 
 
 def word_errors(pairs: Iterable[tuple[str, str]]) -> Errors:
-    """Of (reference, hypothesis) texts, by edit distance over words."""
+    """Of (reference, hypothesis) texts, by edit distance over words; tags of languages are none."""
     total = Errors()
     for reference, hypothesis in pairs:
-        words = reference.split()
-        total += Errors(kaldialign.edit_distance(words, hypothesis.split())["total"], len(words))
+        ref, hyp = (split_language(text)[1].split() for text in (reference, hypothesis))
+        total += Errors(kaldialign.edit_distance(ref, hyp)["total"], len(ref))
     return total
 
 

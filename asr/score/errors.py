@@ -4,12 +4,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import kaldialign
 import numpy as np
 
 from asr.hypotheses import Utterance
+from asr.types import LANGUAGE_TAG, split_language
 
 Alignment = tuple[tuple[str | None, str | None], ...]
 """Pairs of a reference word and a hypothesis word; None for the missing side of a deletion or an insertion."""
@@ -47,13 +48,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """An utterance with its word alignment and its counts of words, characters and :func:`mixed_units`."""
+    """An utterance with its word alignment and its counts of words, characters and :func:`mixed_units`.
+
+    language, heard_language: of the tags that begin reference and hypothesis, which are no words; None where there is none.
+    """
 
     utterance: Utterance
     alignment: Alignment
     words: Counts
     characters: Counts
     mixed: Counts
+    language: str | None = None
+    heard_language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,15 @@ class Scored:
         for place, scored in enumerate(self.utterances):
             reference = scored.utterance.ref.split()
             for candidate in scored.utterance.nbest[1:]:
-                counts = count(align(reference, candidate.hyp.split()))
+                counts = count(align(reference, split_language(candidate.hyp)[1].split()))
                 best[place] = min(best[place], counts, key=lambda c: c.errors)
         return sum(best, Counts())
+
+    @property
+    def languages(self) -> Counts | None:
+        """Utterances whose language the reference tells; a wrong one is a substitution, none at all a deletion. None without such."""
+        pairs = tuple((u.language, u.heard_language) for u in self.utterances if u.language is not None)
+        return count(pairs) if pairs else None
 
     @property
     def errors_N(self) -> np.ndarray:
@@ -99,6 +111,13 @@ class Scored:
     def lengths_N(self) -> np.ndarray:
         """int64 (N,), reference words of each utterance."""
         return np.array([u.words.length for u in self.utterances], dtype=np.int64)
+
+    def by_language(self) -> dict[str, list[ScoredUtterance]]:
+        """Utterances of each language that references tell, sorted by its name."""
+        languages: dict[str, list[ScoredUtterance]] = {}
+        for scored in sorted((u for u in self.utterances if u.language is not None), key=lambda u: str(u.language)):
+            languages.setdefault(str(scored.language), []).append(scored)
+        return languages
 
     def by_speaker(self) -> dict[str, list[ScoredUtterance]]:
         """Utterances of each speaker, in order of first appearance; those without one are left out."""
@@ -118,11 +137,15 @@ def score(utterances: Iterable[Utterance]) -> Scored:
 
 
 def score_utterance(utterance: Utterance) -> ScoredUtterance:
+    (language, ref), (heard_language, hyp) = split_language(utterance.ref), split_language(utterance.hyp)
+    words = tuple(word for word in utterance.words if not LANGUAGE_TAG.fullmatch(word.text))
+    if language is not None or heard_language is not None:
+        utterance = replace(utterance, ref=ref, hyp=hyp, words=words)
     alignment = align(utterance.ref.split(), utterance.hyp.split())
     words, characters = count(alignment), count(align(_characters(utterance.ref), _characters(utterance.hyp)))
     has_cjk = _CJK.search(utterance.ref) or _CJK.search(utterance.hyp)
     mixed = count(align(mixed_units(utterance.ref), mixed_units(utterance.hyp))) if has_cjk else words
-    return ScoredUtterance(utterance, alignment, words, characters, mixed)
+    return ScoredUtterance(utterance, alignment, words, characters, mixed, language, heard_language)
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> Alignment:

@@ -143,4 +143,5 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         ece_calibrated=None if fitted is None else calibration.expected_error(fitted(confidence_N), right_N),
         mer=None if mixed is None else mixed.rate, seen_in_tuning=seen_in_tuning(result),
         oracle_wer=None if oracle is None else oracle.rate,
+        language_error=None if result.scored.languages is None else result.scored.languages.rate,
     )

@@ -29,6 +29,7 @@ class Row:
     oracle_wer: of the best choice from each n-best list; None where the search kept none.
     date: when the set was decoded; commit, dirty, hardware, command: of scoring.
     mer: mixed error rate; None where no reference has a CJK character.
+    language_error: of how many utterances the language was not recognised; None where references do not tell it.
     ece, ece_calibrated: expected calibration error of the words' confidences, before and after the calibration fitted on dev (see
         asr.score.calibration); None where there are no confidences, or no calibration.
     seen_in_tuning: how many of the utterances the scales were tuned on; above 0 for a test set, the result is not to be trusted.
@@ -68,6 +69,7 @@ class Row:
     ece_calibrated: float | None = None
     seen_in_tuning: int = 0
     oracle_wer: float | None = None
+    language_error: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str]:

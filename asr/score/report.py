@@ -12,7 +12,10 @@ _LEFT_TO_RIGHT = "\u200e"
 
 def error_report(scored: Scored, title: str, *, most_frequent: int = 30) -> str:
     """Totals, confusions, then every utterance: reference above hypothesis, and S, D or I below each wrong word."""
-    lines = [title, "", f"words       {summary(scored.words)}", f"characters  {summary(scored.characters)}", ""]
+    lines = [title, "", f"words       {summary(scored.words)}", f"characters  {summary(scored.characters)}"]
+    if scored.languages is not None:
+        lines += [f"languages   {summary(scored.languages)}", "", language_table(scored)]
+    lines.append("")
     for heading, found in confusions(scored).items():
         lines += [f"{heading} (the {most_frequent} most frequent of {len(found)})" if len(found) > most_frequent else heading]
         lines += [f"{times:6d}  {what}" for what, times in found.most_common(most_frequent)] or ["  none"]
@@ -35,6 +38,16 @@ def confusions(scored: Scored) -> dict[str, Counter[str]]:
         "deletions": Counter(ref for ref, hyp in pairs if not hyp),
         "insertions": Counter(hyp for ref, hyp in pairs if not ref),
     }
+
+
+def language_table(scored: Scored) -> str:
+    """One row per language: its error rates, and how many of its utterances were recognised as of this language."""
+    rows = [("language", "utterances", "words", "WER %", "CER %", "recognised %")]
+    for language, found in scored.by_language().items():
+        words, characters = _words(found), sum((u.characters for u in found), Counts())
+        right = sum(u.heard_language == language for u in found) / len(found)
+        rows.append((language, str(len(found)), str(words.length), *(f"{100 * x:.2f}" for x in (words.rate, characters.rate, right))))
+    return table(rows)
 
 
 def speaker_table(scored: Scored) -> str:

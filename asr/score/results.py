@@ -55,7 +55,9 @@ _COLUMNS = ("WER % [95 %]", "S", "D", "I", "CER %", "ECE %", "RTF", "search RTF"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    character_rate = f"{100 * row.cer:.2f}" + ("" if row.mer is None else f" (MER {100 * row.mer:.2f})")
+    others = {"MER": row.mer, "wrong language": row.language_error}
+    known = ", ".join(f"{name} {100 * rate:.2f}" for name, rate in others.items() if rate is not None)
+    character_rate = f"{100 * row.cer:.2f}" + (f" ({known})" if known else "")
     return (wer_text(row), str(row.substitutions), str(row.deletions), str(row.insertions), character_rate, ece_text(row),
             _factor(row.real_time_factor), _factor(row.search_real_time_factor), scales_text(row), against_text(row))
 

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from asr.config import Config, one_of, read_yaml, validate
-from asr.tokens.bpe import BpeTokenizer
-from asr.tokens.char import CharTokenizer
-from asr.tokens.phone import PhoneTokenizer
+from asr.tokens.concatenated import MONOLINGUAL, ConcatenatedTokenizer
 from asr.tokens.tokenizer import BOUNDARY, Tokenizer, WordSpan
 
-__all__ = ["BOUNDARY", "TOKENIZERS", "Tokenizer", "TokensConfig", "WordSpan", "load_tokenizer", "tokenizer_files",
-           "train_tokenizer"]
+__all__ = ["BOUNDARY", "TOKENIZERS", "Tokenizer", "TokensConfig", "WordSpan", "lexicon_files", "load_tokenizer",
+           "tokenizer_files", "train_tokenizer"]
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {"char": CharTokenizer, "bpe": BpeTokenizer, "phone": PhoneTokenizer}
+TOKENIZERS: dict[str, type[Tokenizer]] = {**MONOLINGUAL, "concatenated": ConcatenatedTokenizer}
 
 TokensConfig = one_of(TOKENIZERS)
 
@@ -31,7 +29,14 @@ def train_tokenizer(config: Any, texts: Sequence[str]) -> Tokenizer:
 def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a saved tokenizer, for fingerprints and copies."""
     names = ("tokenizer.yaml", "tokens.txt", "bpe.model", "pronunciations.txt")
-    return [directory / name for name in names if (directory / name).exists()]
+    inner = [path.parent for path in sorted(directory.glob("*/tokenizer.yaml"))]
+    return [place / name for place in (directory, *inner) for name in names if (place / name).exists()]
+
+
+def lexicon_files(config: Any) -> list[Path]:
+    """The pronunciation lexicons that a ``TokensConfig`` names."""
+    configs = list(config.languages.values()) if config.type == "concatenated" else [config]
+    return [Path(inner.lexicon) for inner in configs if inner.type == "phone"]
 
 
 def load_tokenizer(directory: Path | str) -> Tokenizer:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from asr.config import Config as BaseConfig
 from asr.files import atomic_write
-from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts
+from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, language_tags
 
 # A code point that no text contains, in place of a boundary mark in a text, which sentencepiece would take for a space.
 _NO_CHARACTER = "\uffff"
@@ -57,6 +57,7 @@ class BpeTokenizer(Tokenizer):
                 vocab_size=config.vocab_size, model_type=config.model,
                 character_coverage=1.0, normalization_rule_name="identity", max_sentence_length=1 << 20,
                 pad_id=0, pad_piece=BLANK_SYMBOL, unk_id=1, unk_piece=UNK_SYMBOL, bos_id=-1, eos_id=-1, minloglevel=2,
+                user_defined_symbols=[BOUNDARY + tag for tag in language_tags(texts)],
             )
         except RuntimeError as error:
             raise ValueError(_explain(str(error), config.vocab_size)) from None

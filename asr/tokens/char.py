@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from asr.config import Config as BaseConfig
-from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, read_symbols
+from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, language_tags, read_symbols
 
 
 class CharTokenizer(Tokenizer):
@@ -27,6 +27,8 @@ class CharTokenizer(Tokenizer):
         self._ids = {symbol: token for token, symbol in enumerate(symbols)}
 
     def encode_word(self, word: str) -> list[int]:
+        if BOUNDARY + word in self._ids:  # a language tag, or one character to which the boundary is attached
+            return [self._ids[BOUNDARY + word]]
         if BOUNDARY + word[0] in self._ids:  # never in a vocabulary whose boundary is alone
             return [self._ids[BOUNDARY + word[0]], *map(self._id, word[1:])]
         return [self._ids[BOUNDARY], *map(self._id, word)]
@@ -37,6 +39,8 @@ class CharTokenizer(Tokenizer):
     def unknown(self, text: str) -> list[str]:
         found: dict[str, None] = {}
         for word in text.split():
+            if BOUNDARY + word in self._ids:
+                continue
             rest = word[1:] if BOUNDARY + word[0] in self._ids else word
             found.update(dict.fromkeys(char for char in rest if self._id(char) == self.unk_id))
         return list(found)
@@ -44,12 +48,13 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def train(cls, config: "CharTokenizer.Config", texts: Sequence[str]) -> "CharTokenizer":
         check_texts(texts)
-        words = [word for text in texts for word in text.split()]
+        tags = language_tags(texts)
+        words = [word for text in texts for word in text.split() if word not in tags]
         if config.boundary == "alone":
             units = {char for word in words for char in word}
         else:
             units = {BOUNDARY + word[0] for word in words} | {char for word in words for char in word[1:]}
-        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *sorted(units)])
+        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *sorted(units), *(BOUNDARY + tag for tag in tags)])
 
     @classmethod
     def load(cls, config: "CharTokenizer.Config", directory: Path) -> "CharTokenizer":

@@ -9,7 +9,7 @@ from typing import Literal
 
 from asr.config import Config as BaseConfig
 from asr.tokens.lexicon import Lexicon, explain_missing, missing_words, read_lexicon, write_lexicon
-from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, read_symbols
+from asr.tokens.tokenizer import BLANK_SYMBOL, BOUNDARY, UNK_SYMBOL, Tokenizer, check_texts, language_tags, read_symbols
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class PhoneTokenizer(Tokenizer):
         return self.pronunciations(word)[0]
 
     def pronunciations(self, word: str) -> list[list[int]]:
+        if BOUNDARY + word in self._ids:  # a language tag
+            return [[self._ids[BOUNDARY + word]]]
         phones = self._lexicon.get(word, [(UNK_SYMBOL,)])
         return [[self._ids[phone] for phone in (BOUNDARY, *variant)] for variant in phones]
 
@@ -54,13 +56,14 @@ class PhoneTokenizer(Tokenizer):
         return self._words.get(tuple(units)) or "-".join(units)
 
     def unknown(self, text: str) -> list[str]:
-        return missing_words(text.split(), self._lexicon)
+        return [word for word in missing_words(text.split(), self._lexicon) if BOUNDARY + word not in self._ids]
 
     @classmethod
     def train(cls, config: "PhoneTokenizer.Config", texts: Sequence[str]) -> "PhoneTokenizer":
         check_texts(texts)
         lexicon = read_lexicon(Path(config.lexicon))
-        counts = Counter(word for text in texts for word in text.split())
+        tags = language_tags(texts)
+        counts = Counter(word for text in texts for word in text.split() if word not in tags)
         missing = missing_words(counts, lexicon)
         if missing and config.oov == "error":
             raise ValueError(explain_missing(missing, lexicon, config.lexicon) + ", or set tokens.oov=unk")
@@ -71,7 +74,7 @@ class PhoneTokenizer(Tokenizer):
         if reserved:
             raise ValueError(f"{config.lexicon}: these may not be phones, they have a meaning of their own here: {' '.join(reserved)}")
         by_frequency = {word: lexicon[word] for word in sorted(lexicon, key=lambda word: (-counts[word], word))}
-        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *phones], by_frequency)
+        return cls(config, [BLANK_SYMBOL, UNK_SYMBOL, BOUNDARY, *phones, *(BOUNDARY + tag for tag in tags)], by_frequency)
 
     @classmethod
     def load(cls, config: "PhoneTokenizer.Config", directory: Path) -> "PhoneTokenizer":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from asr.config import dump_config
 from asr.files import atomic_write
-from asr.types import BLANK
+from asr.types import BLANK, LANGUAGE_TAG
 
 BLANK_SYMBOL = "<blk>"
 UNK_SYMBOL = "<unk>"
@@ -32,6 +32,7 @@ class Tokenizer(ABC):
     """Text to token ids and back.
 
     symbols: the symbol of every id; id 0 is ``<blk>``, and ``<unk>`` is one of the others.
+    units: what every id spells, the same but where tokens of two languages spell the same.
     A text is words separated by whitespace; how much and which whitespace is not kept.
     """
 
@@ -40,6 +41,7 @@ class Tokenizer(ABC):
         assert len(set(symbols)) == len(symbols), "two tokens with one symbol"
         self.config = config
         self.symbols = list(symbols)
+        self.units = self.symbols
         self.unk_id = self.symbols.index(UNK_SYMBOL)
 
     @property
@@ -60,7 +62,7 @@ class Tokenizer(ABC):
         spans = []
         first = end = 0
         for index, token in enumerate(ids):
-            symbol = self.symbols[token]
+            symbol = self.units[token]
             if symbol.startswith(BOUNDARY):
                 if first < end:
                     spans.append(self._span(ids, first, end))
@@ -71,7 +73,7 @@ class Tokenizer(ABC):
         return spans
 
     def _span(self, ids: Sequence[int], first: int, end: int) -> WordSpan:
-        units = [self.symbols[token] for token in ids[first:end]]
+        units = [self.units[token] for token in ids[first:end]]
         units[0] = units[0].removeprefix(BOUNDARY)
         return WordSpan(self.spell(units), first, end)
 
@@ -125,6 +127,11 @@ def read_symbols(path: Path) -> list[str]:
                 raise ValueError(f"{path}:{number + 1}: expected a symbol and the id {number}, got {line.strip()!r}")
             symbols.append(fields[0])
     return symbols
+
+
+def language_tags(texts: Sequence[str]) -> list[str]:
+    """The language tags that occur in ``texts``, sorted: words that are one token each."""
+    return sorted({word for text in texts if "<lang:" in text for word in text.split() if LANGUAGE_TAG.fullmatch(word)})
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ class CheckpointConfig(Config):
 
 
 class RunningSum:
-    """Float64 sums of what training changes of a module (its floating-point state) over time: the average of any range of a run is the difference of two of them.
+    """Float64 sums over time of what training changes of a module: the average of any range of a run is the difference of two of them.
 
     With S(a) and n(a) the sum and the number of its terms at checkpoint a, the average over (a, b] is (S(b) - S(a)) / (n(b) - n(a)).
     """

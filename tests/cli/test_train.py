@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import yaml
 from asr.cli.main import main
 from asr.config import load_config
 from asr.data import evaluation_loader, prepare_corpus, read_cuts, read_transcripts, write_cuts, write_shar
-from asr.experiment import ExperimentConfig, Layout, build_model
+from asr.experiment import ExperimentConfig, Layout, build_model, trained_model
 from asr.losses import build_losses
 from asr.tokens import load_tokenizer, train_tokenizer
 from asr.train.checkpoints import CheckpointConfig, CheckpointStore, average_state
@@ -253,3 +254,37 @@ def test_outliers_are_the_highest_losses_per_token(exp_dir, arguments, capsys):
     assert f"loss per token of {len(expected)} utterances" in capsys.readouterr().out
     assert main(["outliers", "--exp-dir", str(exp_dir), "--split", "nothing"]) == 2
     assert "it has dev, train" in capsys.readouterr().err
+
+
+def test_a_tuned_experiment_decodes_with_its_base_until_it_is_merged(arguments, exp_dir, tmp_path, capsys):
+    base, tuned, merged = tmp_path / "base", tmp_path / "tuned", tmp_path / "merged"
+    shutil.copytree(exp_dir, base)
+    settings = ["--set", f"train.init_from={base}", "--set", "train.tune={type: lora, rank: 2, full: [ctc]}", "--set", "train.epochs=1"]
+    assert main([*arguments, str(tuned), *settings]) == 0
+    assert main([*arguments, str(tuned), *settings, "--set", "train.epochs=2"]) == 0  # resumed
+    config = load_config(ExperimentConfig, tuned / "config.yaml")
+    tokenizer = load_tokenizer(tuned / "tokens")
+    model = trained_model(config, tuned, tokenizer).eval()
+    sizes = [(path / "checkpoints" / "epoch-2.pt").stat().st_size for path in (tuned, base)]
+    assert sizes[0] < sizes[1]
+    frozen, own = average_state(base), model.state_dict()
+    assert frozen.keys() == own.keys()
+    assert torch.equal(frozen["predictor.embedding.weight"], own["predictor.embedding.weight"])
+    assert not torch.equal(frozen["encoder.layers.0.attention.output.weight"], own["encoder.layers.0.attention.output.weight"])
+    assert main(["merge", "--exp-dir", str(tuned), "--out", str(merged)]) == 0
+    whole = trained_model(load_config(ExperimentConfig, merged / "config.yaml"), merged, tokenizer).eval()
+    features, lens = torch.randn(2, 90, 20), torch.tensor([90, 70])
+    assert torch.equal(whole.encode(features, lens).frames_BSD, model.encode(features, lens).frames_BSD)
+
+    again = ["--set", f"train.init_from={merged}", "--set", "train.epochs=4", "--set", "train.tune=null", "--resume", "never"]
+    assert main([*arguments, str(base), *again]) == 0  # other weights where the tuned ones were taken from
+    capsys.readouterr()
+    assert main(["outliers", "--exp-dir", str(tuned), "--data-dir", arguments[4]]) == 2
+    assert "tune them anew" in capsys.readouterr().err
+
+
+def test_what_the_base_does_not_have_is_to_be_trained(arguments, exp_dir, tmp_path, capsys):
+    other = ["--set", f"train.init_from={exp_dir}", "--set", "model.ctc=null", "--set", "losses.ctc=null"]
+    frozen = [*other, "--set", "model.joiner.dim=16", "--set", "train.tune={type: adapters}"]
+    assert main([*arguments, str(tmp_path), *frozen]) == 2
+    assert "add joiner.encoder_proj, joiner.output_linear, joiner.predictor_proj to train.tune.full" in capsys.readouterr().err

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.hypotheses import Utterance
-from asr.score.errors import score, score_utterance
+from asr.score.errors import Counts, score, score_utterance
 from asr.score.report import aligned, confusions, error_report, speaker_table, table, width
+from asr.types import Word
 
 
 def test_alignment_by_hand() -> None:
@@ -80,3 +81,19 @@ def test_speaker_table_has_the_worst_first_and_the_total() -> None:
 
 def test_table_columns() -> None:
     assert table([("name", "n"), ("三", "10")]) == "name   n\n三    10"
+
+
+def test_languages_are_no_words_and_have_rates_of_their_own() -> None:
+    scored = score([
+        Utterance("a", "<lang:sw> habari ya", "<lang:sw> habari wa", words=tuple(Word(w) for w in ("<lang:sw>", "habari", "wa"))),
+        Utterance("b", "<lang:sw> maji", "<lang:en> magic"), Utterance("c", "<lang:en> the boy", "the boy"),
+    ])
+    assert (scored.words.length, scored.words.errors) == (5, 2) and scored.characters.length == 18
+    assert scored.languages == Counts(length=3, substitutions=1, deletions=1)
+    assert [word.text for word in scored.utterances[0].utterance.words] == ["habari", "wa"]
+    report = error_report(scored, "title").splitlines()
+    assert "languages    66.67 %  2 errors in 3: 1 substitutions, 1 deletions, 0 insertions" in report
+    rows = [line.split() for line in report if line[:3] in ("sw ", "en ")]
+    assert rows == [["en", "1", "2", "0.00", "0.00", "0.00"], ["sw", "2", "3", "66.67", rows[1][4], "50.00"]]
+    assert "<lang" not in "".join(report)
+    assert score([Utterance("a", "yes", "yes")]).languages is None

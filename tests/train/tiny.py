@@ -10,6 +10,7 @@ from torch import nn
 
 from asr.config import validate
 from asr.losses.rnnt import Rnnt
+from asr.models.adapters import tune
 from asr.models.transducer import Transducer
 from asr.train import TrainConfig, Trainer
 from asr.train.distributed import Ranks
@@ -74,6 +75,8 @@ def trainer(exp_dir: Path, *, resume: Any = "auto", ranks: Ranks | None = None, 
         "optimizer": {"type": "scaled_adam", "lr": 0.02}, "schedule": {"type": "eden", "warmup_steps": 0}, **config,
     }
     tiny, parsed = model(), validate(TrainConfig, values, "test")
+    if parsed.tune is not None:
+        tune(tiny, parsed.tune)
     return Trainer(parsed, tiny, losses(tiny), exp_dir, seed=7, resume=resume, identity=identity, ranks=ranks)
 
 

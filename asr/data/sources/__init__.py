@@ -8,9 +8,10 @@ from asr.data.sources.folder import Folder
 from asr.data.sources.kaldi import Kaldi
 from asr.data.sources.lhotse_recipe import LhotseRecipe
 from asr.data.sources.script import Script
+from asr.data.sources.several import SINGLE, Several
 from asr.data.sources.table import Table
 
-SOURCES: dict[str, Any] = {"lhotse": LhotseRecipe, "kaldi": Kaldi, "table": Table, "folder": Folder, "script": Script}
+SOURCES: dict[str, Any] = {**SINGLE, "several": Several}
 """Every kind of source, by the ``type`` of its config."""
 
 SourceConfig = one_of(SOURCES)
@@ -22,4 +23,4 @@ def open_source(config: Any) -> Source:
     return SOURCES[config.type](config)
 
 
-__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Script", "Source", "SourceConfig", "Table", "open_source"]
+__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Script", "Several", "Source", "SourceConfig", "Table", "open_source"]
