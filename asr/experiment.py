@@ -17,9 +17,9 @@ from asr.config import Config, load_config
 from asr.data import Beside, CorpusConfig, Dropped, check_targets, count_frames, read_cuts, training_cuts
 from asr.data.loader import EXTRACTOR, open_units, stored_features
 from asr.decode import DecodeConfig
-from asr.decode.driver import digest_of
 from asr.decode.modified_beam import ModifiedBeam
 from asr.features import FEATURES, Fbank, FeaturesConfig
+from asr.files import digest_of
 from asr.lang import LangConfig
 from asr.lm import NgramConfig
 from asr.losses import LossConfig, Losses, build_losses

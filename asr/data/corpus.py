@@ -85,7 +85,8 @@ def sift_corpus(
 
     jobs: how many audio files are decoded at once, to find those that cannot be; None trusts their headers.
     """
-    normalizers = {None: Normalizer(config.text), **{name: Normalizer(text) for name, text in config.language_text.items()}}
+    normalize = Normalizer(config.text)
+    of_language = {language: Normalizer(text) for language, text in config.language_text.items()}
     new_id = checks.unique_ids()
     new_audio = checks.unique_audio()
     length = checks.length_between(config.min_duration, config.max_duration)
@@ -94,7 +95,7 @@ def sift_corpus(
     for split, cuts in found.items():
         for cut in cuts:
             supervision = cut.supervisions[0]
-            supervision.text = normalizers.get(supervision.language, normalizers[None])(supervision.text or "")
+            supervision.text = of_language.get(supervision.language or "", normalize)(supervision.text or "")
         for check in (new_id, new_audio, checks.has_text, checks.without_characters(config.forbidden)):
             cuts = checks.sift(cuts, split, check, dropped)
         if not config.resample:

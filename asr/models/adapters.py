@@ -70,7 +70,7 @@ class Adapters:
     def attach(config: "Adapters.Config", model: Any, modules: Mapping[str, nn.Module]) -> None:
         for name, dim in _output_dims(model, modules).items():
             modules[name].adapter = Adapter(dim, config.rank)  # type: ignore[assignment]
-            modules[name].register_forward_hook(_adapted)
+            modules[name].register_forward_hook(_adapted)  # type: ignore[arg-type]
 
 
 class Lora:

@@ -138,9 +138,9 @@ def score(utterances: Iterable[Utterance]) -> Scored:
 
 def score_utterance(utterance: Utterance) -> ScoredUtterance:
     (language, ref), (heard_language, hyp) = split_language(utterance.ref), split_language(utterance.hyp)
-    words = tuple(word for word in utterance.words if not LANGUAGE_TAG.fullmatch(word.text))
     if language is not None or heard_language is not None:
-        utterance = replace(utterance, ref=ref, hyp=hyp, words=words)
+        spoken = tuple(word for word in utterance.words if not LANGUAGE_TAG.fullmatch(word.text))
+        utterance = replace(utterance, ref=ref, hyp=hyp, words=spoken)
     alignment = align(utterance.ref.split(), utterance.hyp.split())
     words, characters = count(alignment), count(align(_characters(utterance.ref), _characters(utterance.hyp)))
     has_cjk = _CJK.search(utterance.ref) or _CJK.search(utterance.hyp)

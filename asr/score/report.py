@@ -42,7 +42,7 @@ def confusions(scored: Scored) -> dict[str, Counter[str]]:
 
 def language_table(scored: Scored) -> str:
     """One row per language: its error rates, and how many of its utterances were recognised as of this language."""
-    rows = [("language", "utterances", "words", "WER %", "CER %", "recognised %")]
+    rows: list[tuple[str, ...]] = [("language", "utterances", "words", "WER %", "CER %", "recognised %")]
     for language, found in scored.by_language().items():
         words, characters = _words(found), sum((u.characters for u in found), Counts())
         right = sum(u.heard_language == language for u in found) / len(found)

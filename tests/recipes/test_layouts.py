@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.recipes.layouts import LAYOUTS
 from tests.recipes.recipe import Recipe
 
-AT_HAND = {"numbers", "yesno", "speechocean762", "swahili"}
+AT_HAND = {"numbers", "numbers_multilingual", "yesno", "speechocean762", "swahili"}
 TESTS = {"librispeech": ["test_clean", "test_other"]}
 A_TRANSCRIPT = {
     "librispeech": "the boy was there when the sun rose", "mini_librispeech": "the soft cushion broke the man's fall",
