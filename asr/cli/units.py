@@ -44,6 +44,8 @@ def pack_encoder(exp_dir: Path, path: Path) -> None:
     config = load_experiment(exp_dir)
     if config.features.discrete:
         raise ValueError(f"{exp_dir} was trained on units: features.extractor.source.exp_dir must be an experiment on fbank")
+    if config.train.tune is not None:
+        raise ValueError(f"{exp_dir} holds a part of a model only: make it a whole one by 'asr merge', or name {config.train.init_from}")
     weights = average_state(exp_dir, config.decode.average_epochs, config.decode.average)
     state = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
     configs: dict[str, Any] = {"features": config.features.model_dump(mode="json"), "model": config.model.model_dump(mode="json")}
