@@ -121,7 +121,7 @@ def speech(model: Model, utterances: int) -> tuple[EncoderOut, list[list[int]]]:
 
 
 def measured(
-    model: Model, encoder_out: EncoderOut, texts: list[list[int]], words: Words, config: Any, seconds: float
+    model: Model, encoder_out: EncoderOut, texts: list[list[int]], words: Words | None, config: Any, seconds: float
 ) -> tuple[float, int, float, float]:
     """(seconds, calls of the joiner, its evaluations per frame, token error rate)."""
     calls: list[int] = []
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     greedy: dict[str, float] = {}
     searches: dict[str, Any] = {"greedy": Greedy.Config(), **{f"beam {k}": ModifiedBeam.Config(beam=k) for k in args.beams}}
     directory = TemporaryDirectory()
-    words = Words(args.vocabulary, texts, Path(directory.name))
+    words = Words(args.vocabulary, texts, Path(directory.name)) if args.scorers else None
     searches.update(with_scorers(texts) if args.scorers else {})
     for name, config in searches.items():
         for family, model in models.items():

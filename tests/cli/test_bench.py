@@ -8,7 +8,7 @@ from asr.cli.main import main
 
 TINY = {
     "losses": ("--sizes", "2,12,4,9", "--seconds", "0"),
-    "search": ("--vocabulary", "9", "--dim", "16", "--utterances", "2", "--beams", "2", "--seconds", "0"),
+    "search": ("--vocabulary", "9", "--dim", "16", "--utterances", "2", "--beams", "2", "--seconds", "0", "--scorers"),
 }
 """The other two measure models of published sizes: seconds, here."""
 
