@@ -14,7 +14,7 @@ import sys
 
 from asr import fsa
 from asr.cli.program import config_arguments, open_experiment, program
-from asr.data import read_transcripts
+from asr.data import iterate_transcripts
 from asr.files import fingerprint, run_once
 from asr.lang import Lang, graphs, openfst
 from asr.lm import read_arpa
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     lang, arpa = Lang(layout.lang), layout.lang / "word.arpa"
 
     def build() -> None:
-        texts = sorted({item.text for item in read_transcripts(layout.cuts("train"))})
+        texts = sorted({item.text for item in iterate_transcripts(layout.cuts("train"))})
         some = random.Random(config.seed).sample(texts, min(args.check, len(texts)))
         graphs.compile_graphs(lang, read_arpa(arpa), config.lang, some)
 

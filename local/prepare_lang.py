@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from asr.cli.program import config_arguments, open_experiment, program
-from asr.data import read_transcripts
+from asr.data import iterate_transcripts
 from asr.data.text import Normalizer
 from asr.files import fingerprint, run_once
 from asr.lang import make_lexicon, write_lang
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     normalize = Normalizer(config.corpus.text)
 
     def build() -> None:
-        texts = [item.text for item in read_transcripts(cuts)]
+        texts = [item.text for item in iterate_transcripts(cuts)]
         texts += [normalize(sentence) for path in files for sentence in read_sentences(path)]
         lang = write_lang(make_lexicon(config.lang, tokenizer, texts), tokenizer.symbols, layout.lang)
         logging.info("%s: %d words", layout.lang, len(lang.vocabulary))

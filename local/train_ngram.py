@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from asr.cli.program import config_arguments, open_experiment, program
-from asr.data import read_transcripts
+from asr.data import iterate_transcripts
 from asr.data.text import Normalizer
 from asr.files import fingerprint, run_once
 from asr.lang import Lang
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         return [tokenizer.symbols[token] for token in tokenizer.encode(text)]
 
     def build() -> None:
-        transcripts = [item.text for item in read_transcripts(cuts)]
+        transcripts = [item.text for item in iterate_transcripts(cuts)]
         texts = transcripts + [normalize(sentence) for path in files for sentence in read_sentences(path)]
         words = estimate([text.split() for text in texts], config.ngram.order, lang.vocabulary, map_unknown=config.lang.oov == "skip")
         write_arpa(prune(words, config.ngram.prune) if config.ngram.prune else words, word_arpa)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
                       config.corpus.text.model_dump(mode="json"), config.lang.oov)
     run_once("n-grams", [word_arpa, token_arpa, transcripts_arpa], key, build)
     if layout.cuts("dev").exists():
-        dev = [item.text for item in read_transcripts(layout.cuts("dev"))]
+        dev = [item.text for item in iterate_transcripts(layout.cuts("dev"))]
         print(f"words: {read_arpa(word_arpa).perplexity([text.split() for text in dev])} on dev")
         print(f"tokens: {read_arpa(token_arpa).perplexity([tokens(text) for text in dev])} on dev")
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from asr.cli.program import config_arguments, open_experiment, program
-from asr.data import read_transcripts
+from asr.data import iterate_transcripts
 from asr.data.text import Normalizer
 from asr.files import fingerprint, run_once
 from asr.lm import read_sentences
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     normalize = Normalizer(config.corpus.text)
 
     def build() -> None:
-        texts = [item.text for item in read_transcripts(cuts)]
+        texts = [item.text for item in iterate_transcripts(cuts)]
         texts += [normalize(sentence) for path in args.text for sentence in read_sentences(path)]
         tokenizer = train_tokenizer(config.tokens, texts)
         tokenizer.save(layout.lang)

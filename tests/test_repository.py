@@ -59,7 +59,7 @@ def test_no_path_of_one_machine(tracked: list[Path]) -> None:
 
 
 def test_programs_are_short(tracked: list[Path]) -> None:
-    programs = [path for path in tracked if path.suffix in (".py", ".sh")]
+    programs = [path for path in tracked if path.suffix in (".py", ".sh", ".pl")]
     assert programs
     assert [f"{path}: {len(lines_of(path))} lines" for path in programs if len(lines_of(path)) > LONGEST_FILE] == []
 
@@ -73,7 +73,7 @@ def test_recipes_hold_no_code_of_their_own(tracked: list[Path]) -> None:
 
 
 def test_scripts_can_be_run_and_parsed(tracked: list[Path]) -> None:
-    scripts = [path for path in tracked if path.suffix == ".sh" or path == Path(".ci/run")]
+    scripts = [path for path in tracked if path.suffix in (".sh", ".pl") or path == Path(".ci/run")]
     assert scripts
     for path in scripts:
         subprocess.run(["bash", "-n", str(ROOT / path)], check=True)

@@ -10,7 +10,7 @@ stage 1 "manifests, validated" \
   python "$local/prepare_manifests.py" "${experiment[@]}" --corpus-dir "$corpus_dir"
 
 stage 2 "features" \
-  python "$local/compute_features.py" "${experiment[@]}"
+  in_jobs features python "$local/compute_features.py" "${experiment[@]}"
 
 stage 3 "tokens" \
   python "$local/train_tokens.py" "${experiment[@]}"
@@ -29,10 +29,10 @@ stage 6 "train" \
   "${launch[@]}" -m asr train "${experiment[@]}"
 
 stage 7 "decode dev, tune the scales there" \
-  python -m asr decode "${experiment[@]}" --splits dev --tune
+  in_jobs decode_dev python -m asr decode "${experiment[@]}" --splits dev --tune
 
 stage 8 "decode test once, with those scales" \
-  python -m asr decode "${experiment[@]}" --splits "${test_splits[@]}"
+  in_jobs decode_test python -m asr decode "${experiment[@]}" --splits "${test_splits[@]}"
 
 stage 9 "score, ledger, RESULTS.md" \
   python -m asr score "${experiment[@]}" --splits "${test_splits[@]}" --results-dir "$results_dir"

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "encoder": "Zipformer: training and inference",
     "checkpointing": "activation checkpointing of an encoder",
     "graphs": "decoding graphs of a large vocabulary, from a folder of texts",
+    "manifests": "memory of going through manifests of many utterances",
 }
 """Benchmark -> one line of help; the module is asr/bench/<name>.py."""
 

@@ -2,6 +2,7 @@
 
     asr decode --exp-dir exp/x --splits dev --tune      # choose the scales listed under 'tune:' of each search, calibrate confidences
     asr decode --exp-dir exp/x --splits test            # with the scales chosen on dev
+    run.pl JOB=1:8 log/decode.JOB.log asr decode --exp-dir exp/x --splits test --job JOB --jobs 8    # then the line above joins the parts
 
 Results are in <exp-dir>/decode/<split>/<search>.jsonl; what is there already, of the same weights, settings and data, is kept.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from asr.cli.program import config_arguments, open_experiment
+from asr.cli.program import check_job, config_arguments, job_argument, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
 from asr.cli.units import check_units
 from asr.decode import build_search
@@ -31,30 +32,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-on-test", action="store_true", help="allow --tune on a test set; results are marked as tuned on it")
     parser.add_argument("--untuned", action="store_true", help="use the config's own scales where none were tuned")
     recogniser_arguments(parser)
+    parser.add_argument("--jobs", type=int, default=1, help="with --job, jobs in all")
+    job_argument(parser)
     parser.add_argument("--workers", type=int, default=0, help="processes that load features (default: 0, load in this one)")
 
 
 def run(args: argparse.Namespace) -> None:
     config, layout = open_experiment(args)
-    _check(args, config)
+    _check(args, config, layout)
     check_units(layout)
     recogniser = load_recogniser(config, layout, args.device, args.partial)
     build = partial(build_search, model=recogniser.model, tokenizer=recogniser.tokenizer, lang=recogniser.lang)
     searches = {name: config.decode.searches[name] for name in args.searches or config.decode.searches}
     driver = Driver(recogniser, searches, build, layout.tuned)
     for name in args.splits:
-        outcomes = driver.decode(
-            _split(layout, name), partial(_batches, config, layout, args.workers, name), tune=args.tune, untuned=args.untuned
-        )
+        batches = partial(_batches, config, layout, args, name)
+        part = "" if args.job is None else f"{args.job}-of-{args.jobs}"
+        outcomes = driver.decode(_split(layout, name), batches, tune=args.tune, untuned=args.untuned, part=part)
+        if part:
+            continue
         print(table(name, outcomes))
         if args.tune:
             decoded = [layout.decode(name) / f"{outcome.search}.jsonl" for outcome in outcomes if not outcome.reason]
             calibration.calibrate(decoded, layout.calibration)
 
 
-def _check(args: argparse.Namespace, config: Any) -> None:
+def _check(args: argparse.Namespace, config: Any, layout: Any) -> None:
+    check_job(args)
     for name in args.splits:
-        if name not in config.corpus.splits:
+        if name not in config.corpus.splits and not layout.cuts(name).exists():
             raise ValueError(f"--splits: '{name}' is not a split of the config's corpus; it has {', '.join(config.corpus.splits)}")
     for name in args.searches or ():
         if name not in config.decode.searches:
@@ -67,19 +73,20 @@ def _check(args: argparse.Namespace, config: Any) -> None:
 
 
 def _split(layout: Any, name: str) -> Split:
-    from asr.data import read_transcripts
+    from asr.data import iterate_transcripts
 
     cuts: Path = layout.features(name)
-    references = {t.id: Reference(t.text, t.speaker, t.duration) for t in read_transcripts(cuts)}
+    references = {t.id: Reference(t.text, t.speaker, t.duration) for t in iterate_transcripts(cuts)}
     return Split(name, references, fingerprint(cuts), layout.decode(name))
 
 
-def _batches(config: Any, layout: Any, workers: int, split: str) -> Any:
+def _batches(config: Any, layout: Any, args: argparse.Namespace, split: str) -> Any:
     from asr.data import evaluation_loader
     from asr.experiment import beside
 
+    job, jobs = (1, 1) if args.job is None else (args.job, args.jobs)
     loader = evaluation_loader(
-        layout.features(split), config.features, max_duration=config.decode.max_duration, workers=workers,
-        beside=beside(config, layout, split, targets=False),
+        layout.features(split), config.features, max_duration=config.decode.max_duration, workers=args.workers,
+        beside=beside(config, layout, split, targets=False), job=job, jobs=jobs,
     )
     return tqdm(loader, desc=f"decoding {split}", unit="batch", disable=None)

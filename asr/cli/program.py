@@ -36,6 +36,16 @@ def open_experiment(args: argparse.Namespace) -> tuple[Any, Any]:
     return config, Layout(config, args.data_dir, args.exp_dir or Path("exp") / config.name)
 
 
+def job_argument(parser: argparse.ArgumentParser) -> None:
+    """``--job``, beside a program's own ``--jobs``: one of an array of jobs (utils/run.pl)."""
+    parser.add_argument("--job", type=int, metavar="J", help="do only the share of job J of --jobs, from 1; a last call without joins them")
+
+
+def check_job(args: argparse.Namespace) -> None:
+    if args.jobs < 1 or (args.job is not None and not 1 <= args.job <= args.jobs):
+        raise ValueError(f"--job {args.job} --jobs {args.jobs}: jobs count from 1 to --jobs")
+
+
 def program(add_arguments: AddArguments, run: Run, doc: str | None, argv: list[str] | None = None) -> int:
     """The main function of every program: parses, runs, and turns a ValueError into one line and exit status 2."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -127,17 +127,19 @@ def training_cuts(cuts_path: Path, config: BatchConfig) -> "Iterable[MonoCut]":
 
 def evaluation_loader(
     cuts_path: Path, features: AnyFeatures, tokenizer: Tokenizer | None = None, *, max_duration: float = 120.0, workers: int = 0,
-    exclude: Collection[str] = (), beside: Beside | None = None,
+    exclude: Collection[str] = (), beside: Beside | None = None, job: int = 1, jobs: int = 1,
 ) -> BatchLoader:
     """Every utterance once, the longest first; at most ``max_duration`` seconds in a batch, padding included.
 
     Batches have targets where a tokenizer is given.
+    job, jobs: give only every ``jobs``-th of the same batches, from the ``job``-th on.
     """
     cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
     if not cuts:
         raise ValueError(f"{cuts_path}: no utterance is left")
     plan = evaluation_plan(cuts, max_duration)
-    return BatchLoader(_Batches(plan, features, tokenizer, None, None, beside, open_units(features, cuts_path)), range(len(plan)), workers)
+    dataset = _Batches(plan, features, tokenizer, None, None, beside, open_units(features, cuts_path))
+    return BatchLoader(dataset, range(job - 1, len(plan), jobs), workers)
 
 
 class _Failure:

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
+import tempfile
+from array import array
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
@@ -15,6 +18,8 @@ from asr.files import atomic_write
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,46 @@ def write_cuts(path: Path, cuts: Iterable["MonoCut"]) -> None:
 
 def read_cuts(path: Path) -> list["MonoCut"]:
     """The cuts of a manifest, in its order. Raises ValueError where it is absent, damaged, or holds other things than such cuts."""
-    import asr.data.archive  # noqa: F401  so that cuts can load their features
+    return list(iterate_cuts(path))
 
+
+def iterate_cuts(path: Path) -> Iterator["MonoCut"]:
+    """The same, one after the other: what millions of cuts, at some 3 kB each in memory, are read by."""
     read_sphere_by_libsndfile()
-    return [parse_cut(values, path, number) for number, values in enumerate(json_lines(path), start=1)]
+    for number, values in enumerate(json_lines(path), start=1):
+        yield parse_cut(values, path, number)
 
 
 def read_transcripts(path: Path) -> list[Transcript]:
     """The same without lhotse, for those who want words and not audio."""
-    return [
-        Transcript(values["id"], supervision.get("text") or "", supervision.get("speaker"), values["duration"])
-        for values in json_lines(path) for supervision in values["supervisions"]
-    ]
+    return list(iterate_transcripts(path))
+
+
+def iterate_transcripts(path: Path) -> Iterator[Transcript]:
+    for values in json_lines(path):
+        for supervision in values["supervisions"]:
+            yield Transcript(values["id"], supervision.get("text") or "", supervision.get("speaker"), values["duration"])
+
+
+class Lines:
+    """The lines of a manifest by their number, parsed when asked for: an unpacked copy on disk, and 8 bytes of memory for each."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such manifest; run the stage that makes it first")
+        self._starts = array("q")
+        self._file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  closed, and so removed, with this object
+        with gzip.open(path, "rb") as packed:
+            for line in packed:
+                self._starts.append(self._file.tell())
+                self._file.write(line)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, number: int) -> Any:
+        self._file.seek(self._starts[number])
+        return json.loads(self._file.readline())
 
 
 def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
@@ -74,6 +107,18 @@ def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
 def read_dropped(path: Path) -> list[Dropped]:
     with open(path, encoding="utf-8") as file:
         return [Dropped(**json.loads(line)) for line in file]
+
+
+def write_selection(path: Path, kept: Sequence["MonoCut"], dropped: Sequence[Dropped]) -> None:
+    """A manifest of what was kept, and ``<name>.dropped.jsonl`` beside it of the rest; tells how many. Raises ValueError where none was."""
+    listed = path.with_name(f"{path.name.partition('.')[0]}.dropped.jsonl")
+    write_dropped(listed, dropped)
+    if dropped:
+        log.warning("left out %d of %d utterances (%s):\n%s", len(dropped), len(dropped) + len(kept), listed, summary(dropped))
+    if not kept:
+        raise ValueError(f"{path}: no utterance is left; {listed} says why")
+    write_cuts(path, kept)
+    log.info("%s: %d utterances, %.2f hours", path, len(kept), sum(cut.duration for cut in kept) / 3600)
 
 
 def summary(dropped: Sequence[Dropped], examples: int = 5) -> str:
@@ -106,7 +151,10 @@ def json_lines(path: Path) -> Iterator[Any]:
 
 
 def parse_cut(values: Any, path: Path, number: int) -> "MonoCut":
+    """The cut of a line. path, number: where it stands, for messages and for the paths in it."""
     from lhotse.serialization import deserialize_item
+
+    import asr.data.archive  # noqa: F401  so that cuts can load their features
 
     try:
         cut: Any = deserialize_item(values)

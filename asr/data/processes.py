@@ -6,35 +6,44 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from typing import Any, Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from typing import Callable, Iterable, TypeVar
 
 import torch
 from tqdm import tqdm
 
+T = TypeVar("T")
+R = TypeVar("R")
 
-def run_tasks(function: Callable[[Any], Any], tasks: Sequence[Any], sizes: Sequence[int], jobs: int, title: str) -> list[Any]:
+
+def run_tasks(function: Callable[[T], R], tasks: Iterable[T], size: Callable[[T], int], jobs: int, title: str) -> list[R]:
     """``function`` of every task, in ``jobs`` processes of one thread each; 0: in this one. The results are in no particular order.
 
-    sizes: utterances in each task, for the progress bar. The first error, or an interrupt, ends the others too.
+    size: utterances in a task, for the progress bar. Tasks are drawn when their turn is near, so they need not all be in memory. The first
+    error, or an interrupt, ends the others too.
     """
-    if not tasks:
-        return []
-    progress = tqdm(total=sum(sizes), desc=title, unit="utt", delay=3)
+    progress = tqdm(desc=title, unit="utt", delay=3)
     results = []
     if jobs == 0:
-        for task, size in zip(tasks, sizes):
+        for task in tasks:
             results.append(function(task))
-            progress.update(size)
+            progress.update(size(task))
         return results
-    workers = min(jobs, len(tasks))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), initializer=_start_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=_start_worker, initargs=(os.getpid(),))
+    running: dict[Future[R], int] = {}
+
+    def finish(done: Iterable[Future[R]]) -> None:
+        for future in done:
+            results.append(future.result())
+            progress.update(running.pop(future))
+
     with progress:
         try:
-            running: dict[Future[Any], int] = {pool.submit(function, task): size for task, size in zip(tasks, sizes)}
-            for done in as_completed(running):
-                results.append(done.result())
-                progress.update(running[done])
+            for task in tasks:
+                running[pool.submit(function, task)] = size(task)
+                if len(running) > 2 * jobs:
+                    finish(wait(running, return_when=FIRST_COMPLETED).done)
+            finish(as_completed(list(running)))
         except BaseException:  # an error or an interrupt: what runs is abandoned, what is finished stays
             for process in multiprocessing.active_children():
                 process.terminate()

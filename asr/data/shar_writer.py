@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import tempfile
+from array import array
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -15,7 +16,7 @@ import numpy as np
 
 from asr.data.batches import derived_seed
 from asr.data.loader import open_units, stored_features
-from asr.data.manifests import read_cuts
+from asr.data.manifests import Lines, parse_cut
 from asr.data.processes import run_tasks
 from asr.features import AnyFeatures, Units
 from asr.files import fingerprint
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardTask:
-    number: int
-    cuts: "list[MonoCut]"
+    """lines: those of the manifest with the cuts, by number from 0, parsed."""
 
-    @property
-    def suffix(self) -> str:
-        return f".{self.number:06d}"
+    number: int
+    lines: dict[int, Any]
 
 
 def write_shar(cuts_path: Path, output: Path, features: AnyFeatures, *, shard_size: int, seed: int, jobs: int = 2) -> None:
@@ -40,9 +39,9 @@ def write_shar(cuts_path: Path, output: Path, features: AnyFeatures, *, shard_si
     An interrupted call goes on with the first unfinished shard; ``output`` appears, whole, when all are done. Raises ValueError
     naming the utterance that cannot be read.
     """
-    cuts = read_cuts(cuts_path)
-    random.Random(derived_seed(seed, "shards")).shuffle(cuts)
-    tasks = [ShardTask(number, cuts[first: first + shard_size]) for number, first in enumerate(range(0, len(cuts), shard_size))]
+    lines = Lines(cuts_path)
+    order = array("q", range(len(lines)))
+    random.Random(derived_seed(seed, "shards")).shuffle(order)
     key = fingerprint(cuts_path, features.model_dump(mode="json"), shard_size, seed)
     unfinished = output.with_name(f".{output.name}.{key[:12]}.part")
     for other in set(output.parent.glob(f".{output.name}.*.part")) - {unfinished}:
@@ -50,28 +49,37 @@ def write_shar(cuts_path: Path, output: Path, features: AnyFeatures, *, shard_si
     unfinished.mkdir(parents=True, exist_ok=True)
     for leftover in unfinished.glob(".shard*"):
         shutil.rmtree(leftover)
-    missing = [task for task in tasks if not (unfinished / f"cuts{task.suffix}.jsonl.gz").exists()]
-    write = partial(write_shard, directory=unfinished, features=features, units=open_units(features, cuts_path))
-    run_tasks(write, missing, [len(task.cuts) for task in missing], jobs, f"shards of {output.name}")
+    tasks = (
+        ShardTask(number, {row: lines[row] for row in order[first: first + shard_size]})
+        for number, first in enumerate(range(0, len(order), shard_size)) if not (unfinished / cuts_file(number)).exists()
+    )
+    write = partial(write_shard, cuts_path=cuts_path, directory=unfinished, features=features, units=open_units(features, cuts_path))
+    run_tasks(write, tasks, lambda task: len(task.lines), jobs, f"shards of {output.name}")
     if output.exists():
         shutil.rmtree(output)
     os.rename(unfinished, output)
 
 
-def write_shard(task: ShardTask, directory: Path, features: AnyFeatures, units: Units | None) -> None:
+def cuts_file(number: int) -> str:
+    return f"cuts.{number:06d}.jsonl.gz"
+
+
+def write_shard(task: ShardTask, cuts_path: Path, directory: Path, features: AnyFeatures, units: Units | None) -> None:
     """Data first, then the cuts, whose presence says that the shard is whole."""
     from lhotse.shar import SharWriter
 
     field, format = ("features", "numpy") if features.stored else ("recording", "flac")
+    suffix = f".{task.number:06d}"
     with tempfile.TemporaryDirectory(prefix=".shard", dir=directory) as partial:
-        with SharWriter(partial, {field: format}, shard_size=None, shard_suffix=task.suffix, warn_unused_fields=False) as writer:
-            for cut in task.cuts:
+        with SharWriter(partial, {field: format}, shard_size=None, shard_suffix=suffix, warn_unused_fields=False) as writer:
+            for row, values in task.lines.items():
+                cut = parse_cut(values, cuts_path, row + 1)
                 try:
                     writer.write(_in_memory(cut, features, units) if features.stored else cut.drop_features())
                 except Exception as error:  # whatever a decoder raises
                     raise ValueError(f"utterance '{cut.id}': cannot be read ({type(error).__name__}: {error}); "
                                      "run the stages of manifests and features again") from error
-        for name in (f"{field}{task.suffix}.tar", f"cuts{task.suffix}.jsonl.gz"):
+        for name in (f"{field}{suffix}.tar", cuts_file(task.number)):
             path = Path(partial) / name
             with open(path, "rb") as file:
                 os.fsync(file.fileno())

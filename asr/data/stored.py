@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Iterator
 
 from asr.data.loader import EXTRACTOR, waveform
-from asr.data.manifests import read_cuts, write_cuts
+from asr.data.manifests import iterate_cuts, json_lines, parse_cut, write_cuts
 from asr.data.processes import run_tasks
 from asr.features import AnyFeatures, Fbank, Units, open_features
 from asr.files import atomic_path, atomic_write, fingerprint
 
 if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
-
     from asr.data.archive import Float16Writer
 
 log = logging.getLogger(__name__)
@@ -33,63 +31,82 @@ SHARD_SECONDS = 1800.0
 
 @dataclass(frozen=True)
 class Shard:
-    cuts: "list[MonoCut]"
-    archive: Path
-    manifest: Path
-    key_file: Path
-    key: str
+    """Its number, from 0; that of its first cut's line in the manifest ``cuts_path``, from 1; the lines, parsed."""
 
-    def is_done(self) -> bool:
-        return self.manifest.exists() and self.archive.exists() and self.key_file.exists() and self.key_file.read_text() == self.key
+    directory: Path
+    number: int
+    cuts_path: Path
+    first: int
+    lines: list[Any] = field(default_factory=list)
+
+    def file(self, suffix: str) -> Path:
+        return self.directory / f"{self.number:05d}{suffix}"
+
+    def files(self, config: AnyFeatures) -> list[Path]:
+        return [self.file(suffix) for suffix in (_writer(config).suffix, ".jsonl.gz", ".key")]
+
+    def key(self, extract: Fbank | Units) -> str:
+        return fingerprint(extract.settings, self.lines)
+
+    def is_done(self, extract: Fbank | Units) -> bool:
+        return all(file.exists() for file in self.files(extract.config)) and self.file(".key").read_text() == self.key(extract)
 
 
 def compute_features(
-    cuts_path: Path, output: Path, config: AnyFeatures, *, jobs: int = 2, shard_seconds: float = SHARD_SECONDS, device: str = "cpu",
+    cuts_path: Path, output: Path, config: AnyFeatures, *, jobs: int = 2, job: int | None = None, shard_seconds: float = SHARD_SECONDS,
+    device: str = "cpu",
 ) -> None:
     """Computes the features of ``cuts_path`` and writes the manifest ``output``, archives beside it. Finished shards are not done again.
 
-    The result does not depend on ``jobs`` nor on interruptions. Raises ValueError naming the utterance where audio cannot be read.
+    The result does not depend on ``jobs`` nor on interruptions, and memory not on the number of cuts. Raises ValueError naming the
+    utterance where audio cannot be read.
+    jobs: processes. job: do only the share of this one of ``jobs`` (from 1), here, and leave the manifest to a call without it.
     device: of an extractor of units, which is in the directory of ``output``; a GPU is used by one process.
     """
     extract = open_features(config, output.parent / EXTRACTOR, device)
-    shards = _shards(read_cuts(cuts_path), output, extract, shard_seconds)
-    directory = shards[0].archive.parent
+    directory = output.parent / output.name.partition(".")[0]
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob(".*part*"):
-        leftover.unlink(missing_ok=True)
-    missing = [shard for shard in shards if not shard.is_done()]
+    if job is None:
+        for leftover in directory.glob(".*part*"):
+            leftover.unlink(missing_ok=True)
+    count = 0
+
+    def missing() -> Iterator[Shard]:
+        nonlocal count
+        for shard in _shards(cuts_path, directory, shard_seconds):
+            count += 1
+            if (job is None or shard.number % jobs == job - 1) and not shard.is_done(extract):
+                yield shard
+
     compute = partial(compute_shard, config=config, extractor=output.parent / EXTRACTOR, device=device)
-    times = run_tasks(compute, missing, [len(shard.cuts) for shard in missing], jobs if device == "cpu" else 0,
-                      f"features of {output.name.partition('.')[0]}")
+    processes = 0 if device != "cpu" else jobs if job is None else 1
+    times = run_tasks(compute, missing(), lambda shard: len(shard.lines), processes, f"features of {directory.name}")
     if times:
         audio, total, computing = (sum(column) for column in zip(*times))
         log.info("%.2f h of audio, %.0f s per hour on each of %d processes; %.0f %% of them is not the extractor's own", audio / 3600,
-                 3600 * total / audio, min(jobs, len(missing)), 100 * (1 - computing / total))
-    write_cuts(output, (cut for shard in shards for cut in read_cuts(shard.manifest)))
-    current = {path for shard in shards for path in (shard.archive, shard.manifest, shard.key_file)}
+                 3600 * total / audio, min(max(processes, 1), len(times)), 100 * (1 - computing / total))
+    if job is not None:
+        return
+    shards = [Shard(directory, number, cuts_path, 0) for number in range(count)]
+    write_cuts(output, (cut for shard in shards for cut in iterate_cuts(shard.file(".jsonl.gz"))))
+    current = {file for shard in shards for file in shard.files(config)}
     for stale in set(directory.iterdir()) - current:  # of an earlier run with other cuts
         stale.unlink()
 
 
-def _shards(cuts: "list[MonoCut]", output: Path, extract: Fbank | Units, shard_seconds: float) -> list[Shard]:
+def _shards(cuts_path: Path, directory: Path, shard_seconds: float) -> Iterator[Shard]:
     """The cuts in their order, cut into runs of about ``shard_seconds``."""
-    directory = output.parent / output.name.partition(".")[0]
-    suffix = _writer(extract.config).suffix
-    groups: "list[list[MonoCut]]" = []
-    room = 0.0
-    for cut in cuts:
+    shard = Shard(directory, 0, cuts_path, 1)
+    room = shard_seconds
+    for number, values in enumerate(json_lines(cuts_path), start=1):
         if room <= 0:
-            groups.append([])
+            yield shard
+            shard = Shard(directory, shard.number + 1, cuts_path, number)
             room = shard_seconds
-        groups[-1].append(cut)
-        room -= cut.duration
-    return [
-        Shard(
-            group, directory / f"{number:05d}{suffix}", directory / f"{number:05d}.jsonl.gz", directory / f"{number:05d}.key",
-            fingerprint(extract.settings, [cut.to_dict() for cut in group]),
-        )
-        for number, group in enumerate(groups)
-    ]
+        shard.lines.append(values)
+        room -= values["duration"]
+    if shard.lines:
+        yield shard
 
 
 def _writer(config: AnyFeatures) -> "type[Float16Writer]":
@@ -113,10 +130,13 @@ def compute_shard(shard: Shard, config: AnyFeatures, extractor: Path, device: st
 
     extract = _opened(config, extractor, device)
     began, computing = time.perf_counter(), 0.0
-    shard.key_file.unlink(missing_ok=True)
+    archive, manifest, key_file = shard.files(config)
+    key = shard.key(extract)  # before the lines are parsed, which uses them up
+    key_file.unlink(missing_ok=True)
     with_features = []
-    with atomic_path(shard.archive) as partial, _writer(config)(partial) as writer:
-        for cut in shard.cuts:
+    with atomic_path(archive) as partial, _writer(config)(partial) as writer:
+        for number, values in enumerate(shard.lines, start=shard.first):
+            cut = parse_cut(values, shard.cuts_path, number)
             samples = waveform(cut, config.sample_rate)
             started = time.perf_counter()
             try:
@@ -124,14 +144,14 @@ def compute_shard(shard: Shard, config: AnyFeatures, extractor: Path, device: st
             except ValueError as error:
                 raise ValueError(f"utterance '{cut.id}': {error}; leave it out, by corpus.min_duration if it is too short") from None
             computing += time.perf_counter() - started
-            key = writer.write(cut.id, matrix)
+            place = writer.write(cut.id, matrix)
             with_features.append(cut.drop_features())
             with_features[-1].features = Features(
                 type=extract.kind, num_frames=matrix.shape[0], num_features=matrix.shape[1], frame_shift=config.frame_shift,
                 sampling_rate=config.sample_rate, start=cut.start, duration=cut.duration, storage_type=writer.name,
-                storage_path=str(shard.archive.resolve()), storage_key=key, recording_id=cut.recording.id, channels=cut.channel,
+                storage_path=str(archive.resolve()), storage_key=place, recording_id=cut.recording.id, channels=cut.channel,
             )
-    write_cuts(shard.manifest, with_features)
-    with atomic_write(shard.key_file) as file:
-        file.write(shard.key)
-    return sum(cut.duration for cut in shard.cuts), time.perf_counter() - began, computing
+    write_cuts(manifest, with_features)
+    with atomic_write(key_file) as file:
+        file.write(key)
+    return sum(cut.duration for cut in with_features), time.perf_counter() - began, computing

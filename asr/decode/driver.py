@@ -1,13 +1,15 @@
 """All searches of a config over one split: what is already done is kept, the encoder runs once, scales are tuned or looked up.
 
-A *job* is one search with one set of values; tuning makes a job of every grid point. Jobs share the encoder's output.
+A *job* is one search with one set of values; tuning makes a job of every grid point. Jobs share the encoder's output. A *part* is what one
+process of several has decoded: each leaves its rows in ``<split.directory>/parts``, and the call that needs them all takes them from there.
 """
 from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -85,7 +87,7 @@ def find_tuned(name: str, basis: str, tuned_file: Path) -> Tuned:
 
 @dataclass
 class Job:
-    """One search with one set of values, and what it has found so far: the n best hypotheses of each utterance, and the seconds.
+    """One search with one set of values, and what it has found so far: a row for each utterance, and the seconds it took.
 
     config: with ``values`` in it. basis: see ``Tuned``. search: built when it turns out that there is something to decode.
     """
@@ -96,8 +98,9 @@ class Job:
     tuned_on: str | None
     basis: str
     search: Search | None = None
-    found: dict[str, list[Hypothesis]] = field(default_factory=dict)
+    found: dict[str, files.Utterance] = field(default_factory=dict)
     seconds: float = 0.0
+    encoder_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,13 +144,13 @@ class Driver:
         self.searches = searches
         self.build = build
         self.tuned_file = tuned_file
-        self._clocks: dict[str, Clock | float] = {}
 
-    def decode(self, split: Split, batches: Any, *, tune: bool, untuned: bool = False) -> list[Outcome]:
+    def decode(self, split: Split, batches: Any, *, tune: bool, untuned: bool = False, part: str = "") -> list[Outcome]:
         """Writes ``<split.directory>/<search>.jsonl`` of every search that can run here.
 
         batches: called when something is left to decode; gives an iterable of ``Batch`` that covers the split.
         tune: choose values here where a search has a grid. untuned: allow a search with a grid to run with its config's values.
+        part: its name, where ``batches`` gives but a part of the split; it is kept for a call without, and there are no outcomes.
         Raises ValueError where a search needs tuning first.
         """
         skipped, jobs, finished = [], [], {}
@@ -161,13 +164,23 @@ class Driver:
                     continue
                 for job in planned:
                     job.search = self.build(job.config)
+                    self._take_parts(job, split, part)
                 jobs += planned
             except Unavailable as error:
                 skipped.append(Outcome(name, reason=str(error)))
-        encoder_seconds = self._run(jobs, batches() if jobs else (), split) if jobs else 0.0
+        if part:
+            self._decode_part([job for job in jobs if not job.found], batches, split, part)
+            return []
+        missing = [id for id in split.references if any(id not in job.found for job in jobs)]
+        if missing:
+            self._run(jobs, batches(), split)
+        missing = [id for id in missing if any(id not in job.found for job in jobs)]
+        if missing:
+            raise ValueError(f"{split.name}: {len(missing)} utterances were not loaded, as {missing[0]}; compute the features again")
         for name in dict.fromkeys(job.name for job in jobs):
             chosen = self._choose([job for job in jobs if job.name == name], split, tune)
-            finished[name] = self._write(chosen, split, encoder_seconds)
+            finished[name] = self._write(chosen, split)
+            shutil.rmtree(split.directory / "parts" / name, ignore_errors=True)
         return [self._outcome(split, name, finished[name]) for name in self.searches if name in finished] + skipped
 
     def _plan(self, name: str, config: Any, split: Split, tune: bool, untuned: bool) -> list[Job]:
@@ -200,25 +213,42 @@ class Driver:
     def _key(job: Job, split: Split) -> str:
         return fingerprint(job.basis, job.values, job.tuned_on, split.cuts)
 
-    def _run(self, jobs: list[Job], batches: Iterable[Batch], split: Split) -> float:
-        """Fills ``found`` and ``seconds`` of the jobs; gives the encoder's seconds."""
+    def _take_parts(self, job: Job, split: Split, part: str) -> None:
+        """Gives a job what it has found in other processes before; where it is to do a part, only what it found of that."""
+        for path in sorted((split.directory / "parts" / job.name).glob(f"*.{part or '*'}.jsonl")):
+            done = files.read(path)
+            if done.header.fingerprint == self._key(job, split):
+                job.found.update((row.id, row) for row in done.utterances)
+                job.seconds += done.header.seconds
+                job.encoder_seconds += done.header.encoder_seconds
+
+    def _decode_part(self, jobs: list[Job], batches: Any, split: Split, part: str) -> None:
+        if jobs:
+            self._run(jobs, batches(), split)
+        for job in jobs:
+            key = self._key(job, split)
+            path = split.directory / "parts" / job.name / f"{key[:12]}.{part}.jsonl"
+            files.write(path, replace(self._header(job, split), complete=False, seconds=job.seconds), job.found.values())
+
+    def _run(self, jobs: list[Job], batches: Iterable[Batch], split: Split) -> None:
+        """Fills what the jobs have not found, and the seconds of the jobs."""
         device = next(self.recogniser.model.parameters()).device
-        encoder_seconds = 0.0
         for batch in batches:
+            undone = [job for job in jobs if any(id not in job.found for id in batch.ids)]
+            if not undone:
+                continue
             started = _now(device)
             pieces = self.recogniser.encode(batch.to(device))
-            encoder_seconds += _now(device) - started
-            self._clocks.update(zip(batch.ids, map(self.recogniser.clock, batch.unit_starts or len(batch) * (None,))))
+            encoder_seconds = _now(device) - started
+            clocks = [self.recogniser.clock(starts) for starts in batch.unit_starts or len(batch) * (None,)]
             first_passes: dict[str, tuple[Paths, float]] = {}
-            for job in jobs:
+            for job in undone:
                 started = _now(device)
                 results, shared_seconds = _search(job, pieces, len(batch), first_passes)
                 job.seconds += _now(device) - started + shared_seconds
-                job.found.update((id, found[: job.config.nbest]) for id, found in zip(batch.ids, results))
-        missing = [id for id in split.references if id not in jobs[0].found]
-        if missing:
-            raise ValueError(f"{split.name}: {len(missing)} utterances were not loaded, as {missing[0]}; compute the features again")
-        return encoder_seconds
+                job.encoder_seconds += encoder_seconds
+                for id, found, clock in zip(batch.ids, results, clocks):
+                    job.found[id] = self._row(id, split.references[id], found[: job.config.nbest], clock, job.config.nbest)
 
     def _choose(self, jobs: list[Job], split: Split, tune: bool) -> Job:
         """The job with the fewest word errors; where they were grid points, the choice is kept in the file of tuned values."""
@@ -226,36 +256,38 @@ class Driver:
             return jobs[0]
         points = []
         for job in jobs:
-            errors = tuning.word_errors((ref.text, self._text(job.found[id][0])) for id, ref in split.references.items())
+            errors = tuning.word_errors((row.ref, row.hyp) for row in job.found.values())
             points.append(GridPoint(job.values, errors.errors, errors.words, round(errors.wer, 4)))
         chosen = tuning.best(points)
         entry = Tuned(chosen.values, split.name, split.cuts, jobs[0].basis, points)
         tuning.write_tuned(self.tuned_file, {**tuning.read_tuned(self.tuned_file), jobs[0].name: entry})
         return next(job for job in jobs if job.values == chosen.values)
 
-    def _write(self, job: Job, split: Split, encoder_seconds: float) -> files.Header:
-        lost = [id for id, found in job.found.items() if found[0].score == -math.inf]
+    def _write(self, job: Job, split: Split) -> files.Header:
+        lost = [id for id, found in job.found.items() if found.score == LOWEST_SCORE]
         if lost:
             log.warning("%s on %s: no path for %d utterances, left empty: %s", job.name, split.name, len(lost), " ".join(lost[:20]))
-        header = files.Header(
+        header = self._header(job, split)
+        files.write(split.directory / f"{job.name}.jsonl", header, (row for _, row in sorted(job.found.items())))
+        return header
+
+    def _header(self, job: Job, split: Split) -> files.Header:
+        return files.Header(
             search=job.name,
             split=split.name,
             settings=job.config.model_dump(mode="json"),
-            seconds=round(encoder_seconds + job.seconds, 4),
+            seconds=round(job.encoder_seconds + job.seconds, 4),
             audio_seconds=round(sum(ref.duration for ref in split.references.values()), 4),
             checkpoint=self.recogniser.checkpoint,
             complete=True,
             scales=job.values,
             tuned_on=job.tuned_on,
-            encoder_seconds=round(encoder_seconds, 4),
+            encoder_seconds=round(job.encoder_seconds, 4),
             fingerprint=self._key(job, split),
         )
-        rows = (self._row(id, ref, job.found[id], job.config.nbest) for id, ref in sorted(split.references.items()))
-        files.write(split.directory / f"{job.name}.jsonl", header, rows)
-        return header
 
-    def _row(self, id: str, ref: Reference, found: list[Hypothesis], nbest: int) -> files.Utterance:
-        words = tuple(to_words(found[0], self.recogniser.tokenizer, self._clocks[id]))
+    def _row(self, id: str, ref: Reference, found: list[Hypothesis], clock: Clock | float, nbest: int) -> files.Utterance:
+        words = tuple(to_words(found[0], self.recogniser.tokenizer, clock))
         best, *others = [files.Candidate(self._text(h), max(h.score, LOWEST_SCORE), dict(h.scores), h.tokens) for h in found]
         return files.Utterance(
             id=id, ref=ref.text, hyp=best.hyp, speaker=ref.speaker, duration=ref.duration, words=words,
@@ -271,7 +303,7 @@ class Driver:
         audio = max(header.audio_seconds, 1e-9)
         errors = tuning.word_errors((row.ref, row.hyp) for row in rows)
         return Outcome(
-            name, wer=errors.wer, values=dict(header.scales), encoder_rtf=header.encoder_seconds / audio,
+            name, wer=errors.wer if errors.words else math.nan, values=dict(header.scales), encoder_rtf=header.encoder_seconds / audio,
             search_rtf=(header.seconds - header.encoder_seconds) / audio,
         )
 

@@ -393,3 +393,49 @@ def test_hot_words_are_part_of_what_a_result_depends_on(root):
     Path("hot.txt").write_text("no\t20\n")
     assert decode("--splits", "dev", "--searches", "hot", "--set", searches) == 0
     assert path.stat().st_mtime_ns > before
+
+
+def without_seconds(path: Path) -> list[dict]:
+    return [{key: value for key, value in json.loads(line).items() if "seconds" not in key or key == "audio_seconds"}
+            for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [["--splits", "dev", "--tune"], ["--splits", "test", "--untuned"]])
+def test_parts_of_several_jobs_are_what_one_would_have_written(root, capsys, arguments):
+    directory = root / "exp/decode" / arguments[1]
+    assert decode(*arguments) == 0
+    expected = {path.name: without_seconds(path) for path in directory.glob("*.jsonl")}
+    tuned = (root / "exp/decode/tuned.json").read_text() if "--tune" in arguments else ""
+    shutil.rmtree(root / "exp/decode")
+
+    for job in ("3", "1"):
+        assert decode(*arguments, "--job", job, "--jobs", "3") == 0
+    assert not list(directory.glob("*.jsonl")) and not (root / "exp/decode/tuned.json").exists()
+    times = {path: path.stat().st_mtime_ns for path in directory.rglob("*.1-of-3.jsonl")}
+    assert times and decode(*arguments, "--job", "1", "--jobs", "3") == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times, "a part that is there is not done again"
+    for job in ("2", "2"):
+        assert decode(*arguments, "--job", job, "--jobs", "3") == 0
+    (root / "audio").rename(root / "gone")  # what has been decoded is not even loaded
+    capsys.readouterr()
+    assert decode(*arguments) == 0
+    assert "WER" in capsys.readouterr().out
+    assert {path.name: without_seconds(path) for path in directory.glob("*.jsonl")} == expected
+    assert not tuned or (root / "exp/decode/tuned.json").read_text() == tuned
+    assert not list(directory.rglob("*-of-*"))
+
+
+def test_a_part_that_is_missing_is_decoded_when_joining(root):
+    arguments = ["--splits", "dev", "--searches", "greedy"]
+    assert decode(*arguments) == 0
+    path = root / "exp/decode/dev/greedy.jsonl"
+    expected = without_seconds(path)
+    path.unlink()
+    assert decode(*arguments, "--job", "2", "--jobs", "2") == 0
+    assert decode(*arguments) == 0
+    assert without_seconds(path) == expected
+
+
+def test_job_numbers_are_checked(root, capsys):
+    assert decode("--splits", "dev", "--job", "3", "--jobs", "2") == 2
+    assert "jobs count from 1" in capsys.readouterr().err

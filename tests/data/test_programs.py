@@ -16,13 +16,18 @@ CONFIG = ROOT / "egs/numbers/conf/base.yaml"
 SPLITS = "corpus.splits={train: train, dev: {from: train, fraction: 0.2}, test: test}"
 
 
-def run(name: str, directory: Path, *arguments: str | Path) -> int:
+def program_of(name: str, arguments: list[str]) -> int:
+    """A program of local/ with these arguments; its exit status."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "local" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return program(module.add_arguments, module.run, module.__doc__, arguments)
+
+
+def run(name: str, directory: Path, *arguments: str | Path) -> int:
     experiment = ["--config", CONFIG, "--data-dir", directory / "data", "--set", SPLITS, *arguments]
-    return program(module.add_arguments, module.run, module.__doc__, [str(argument) for argument in experiment])
+    return program_of(name, [str(argument) for argument in experiment])
 
 
 def stages(directory: Path, *arguments: str | Path) -> list[int]:

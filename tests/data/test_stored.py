@@ -174,3 +174,18 @@ def test_damaged_archive_is_named(prepared: Path, tmp_path: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-2])
     with pytest.raises(ValueError, match="cannot read its features .*ends within a matrix"):
         stored_features(read_cuts(output)[-1], CONFIG)
+
+
+def test_an_array_of_jobs_leaves_what_one_process_does(prepared: Path, tmp_path: Path) -> None:
+    cuts, output = prepared / "manifests/train.jsonl.gz", tmp_path / "train.jsonl.gz"
+    for job in (2, 3):
+        compute_features(cuts, output, CONFIG, jobs=3, job=job, shard_seconds=SHARD_SECONDS)
+    shards = len(list((prepared / "whole/train").glob("*.key")))
+    assert {path.stem for path in (tmp_path / "train").glob("*.key")} == {f"{k:05d}" for k in range(shards) if k % 3 != 0}
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "train").iterdir()}
+    compute_features(cuts, output, CONFIG, jobs=3, job=2, shard_seconds=SHARD_SECONDS)
+    compute_features(cuts, output, CONFIG, jobs=3, job=1, shard_seconds=SHARD_SECONDS)
+    assert not output.exists()
+    compute_features(cuts, output, CONFIG, jobs=2, shard_seconds=SHARD_SECONDS)
+    assert contents(tmp_path) == contents(prepared / "whole")
+    assert {path: path.stat().st_mtime_ns for path in times} == times

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,20 @@ def test_run_again_it_finds_everything_done(numbers: Finished) -> None:
 
 def modified(directory: Path) -> dict[str, int]:
     return {str(path.relative_to(directory)): path.stat().st_mtime_ns for path in directory.rglob("[!.]*") if path.is_file()}
+
+
+def test_an_array_of_jobs_leaves_what_one_process_does(numbers: Finished) -> None:
+    with numbers.again("corpus", "data", "exp") as recipe:
+        shutil.rmtree(recipe.data / "fbank_20")
+        shutil.rmtree(recipe.exp / "decode")
+        for stage in (2, 7):
+            finished = recipe.run_stage(stage, "--nj", "2", "--cmd", "utils/run.pl --max-jobs-run 1")
+            assert finished.returncode == 0, finished.stderr
+        logs = {path.name for path in (recipe.exp / "log").iterdir()}
+        assert logs == {"features.1.log", "features.2.log", "decode_dev.1.log", "decode_dev.2.log"}
+        left = {name: content for name, content in contents(recipe.directory).items() if not name.startswith("exp/log/")}
+    done = {name: content for name, content in numbers.contents.items() if not name.startswith(("results/", "exp/decode/test/"))}
+    assert differences(left, done) == []
 
 
 def test_yesno_in_one_go_and_outside_of_the_repository(shared: Path, tmp_path: Path) -> None:

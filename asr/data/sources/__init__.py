@@ -7,6 +7,7 @@ from asr.data.sources.base import Source
 from asr.data.sources.folder import Folder
 from asr.data.sources.kaldi import Kaldi
 from asr.data.sources.lhotse_recipe import LhotseRecipe
+from asr.data.sources.manifests import Manifests
 from asr.data.sources.script import Script
 from asr.data.sources.several import SINGLE, Several
 from asr.data.sources.table import Table
@@ -23,4 +24,4 @@ def open_source(config: Any) -> Source:
     return SOURCES[config.type](config)
 
 
-__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Script", "Several", "Source", "SourceConfig", "Table", "open_source"]
+__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Manifests", "Script", "Several", "Source", "SourceConfig", "Table", "open_source"]
