@@ -13,7 +13,7 @@ import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from asr import hypotheses
 from asr.cli import decode
@@ -21,9 +21,6 @@ from asr.cli.program import config_arguments, open_experiment, program
 from asr.cli.recogniser import recogniser_arguments
 from asr.data import Dropped, iterate_cuts, write_selection
 from asr.score.filters import Rules, confidence, disagreement, fault
-
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     files = [layout.decode(args.split) / f"{name}.jsonl" for name in args.searches]
     first, second = ({row.id: row for row in hypotheses.read(file).utterances} for file in files)
     rules = Rules(**{field.name: getattr(args, field.name) for field in fields(Rules)})
-    kept: "list[MonoCut]" = []
+    kept: list[Any] = []
     dropped: list[Dropped] = []
     for cut in iterate_cuts(layout.cuts(args.split)):
         found, other = first[cut.id], second[cut.id]

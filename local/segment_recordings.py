@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import Any, Iterator
 
 from tqdm import tqdm
 
@@ -21,9 +21,6 @@ from asr.data import Dropped, iterate_cuts, part_of, speech_features, write_sele
 from asr.decode.ctc_greedy import need_ctc_head
 from asr.decode.segmentation import SegmentRules, recording_log_probs, segments
 from asr.features.vad import VadRules
-
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
 
 RULES = SegmentRules()
 
@@ -47,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     recogniser = load_recogniser(config, layout, args.device, args.partial)
     need_ctc_head(recogniser.model)
     rules = SegmentRules(args.max_pause, args.max_duration, args.padding)
-    kept: "list[MonoCut]" = []
+    kept: list[Any] = []
     dropped: list[Dropped] = []
     for recording in tqdm(iterate_cuts(args.input), desc="recordings", disable=None):
         for part, reason in parts(recording, config.features, recogniser, rules, args):
@@ -59,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def parts(
-    recording: "MonoCut", features: Any, recogniser: Any, rules: SegmentRules, args: argparse.Namespace
-) -> "Iterator[tuple[MonoCut, str]]":
+    recording: Any, features: Any, recogniser: Any, rules: SegmentRules, args: argparse.Namespace
+) -> Iterator[tuple[Any, str]]:
     """The utterances of a recording, each with the reason to leave it out, empty where it is to be kept."""
     tokenizer, words = recogniser.tokenizer, (recording.supervisions[0].text or "").split()
     if not words:

@@ -11,17 +11,14 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator
 
 from asr.cli.program import program
-from asr.data import Dropped, part_of, speech_regions, summary, write_cuts
+from asr.data import Dropped, spoken_parts, summary, write_cuts
 from asr.data.sources.base import read_headers
 from asr.features.vad import VadRules
 
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
-
 AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".sph"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", type=Path, nargs="+", required=True, help="audio files, and directories of them")
@@ -42,24 +39,12 @@ def run(args: argparse.Namespace) -> None:
     if headers.errors:
         unreadable = [Dropped(id, "", reason) for id, reason in headers.errors.items()]
         logging.warning("%d of %d files are left out:\n%s", len(unreadable), len(named), summary(unreadable))
-    found = [part for recording in headers.recordings.values() for part in parts(recording, args.sample_rate, rules)]
+    found = [part for recording in headers.recordings.values() for part in spoken_parts(recording, args.sample_rate, rules)]
     if not found:
         raise ValueError("no speech found: lower --contrast or --level")
     write_cuts(args.output, found)
     total, spoken = (sum(item.duration for item in items) for items in (headers.recordings.values(), found))
     print(f"{args.output}: {len(found)} parts, {spoken / 3600:.2f} of {total / 3600:.2f} hours")
-
-
-def parts(recording: Any, sample_rate: int, rules: VadRules) -> "Iterator[MonoCut]":
-    from lhotse import MonoCut, SupervisionSegment
-
-    channel = recording.channel_ids[0]
-    if recording.sampling_rate != sample_rate:
-        recording = recording.resample(sample_rate)
-    whole = SupervisionSegment(recording.id, recording.id, 0.0, recording.duration, channel=channel, text="")
-    cut = MonoCut(recording.id, 0.0, recording.duration, channel, recording=recording, supervisions=[whole])
-    for region in speech_regions(cut, rules):
-        yield part_of(cut, region.start, region.end, text="")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ EXAMPLES = ("egs/mine", "asr/decode/mine")
 """Paths that the guides tell the reader to make."""
 
 PATH = re.compile(
-    r"(?<![\w/.*<-])((?:asr|local|utils|tests|docs|egs|requirements)/[\w/-]+(?:\.(?:py|sh|md|yaml|txt))?)(?![\w*<{-])"
+    r"(?<![\w/.*<-])((?:asr|local|utils|tests|docs|egs|requirements)/[\w/-]+(?:\.(?:py|sh|pl|md|yaml|txt))?)(?![\w*<{-])"
 )
 FENCED_YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^    .*\n(?:\n(?=    ))?)+", re.MULTILINE)

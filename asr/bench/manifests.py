@@ -22,7 +22,7 @@ from asr.data import BatchConfig, iterate_cuts, iterate_transcripts, read_cuts
 from asr.data.manifests import Lines
 from asr.data.shar import SharPlan
 from asr.data.stored import SHARD_SECONDS, _shards
-from asr.features import FeaturesConfig
+from asr.features import Fbank
 
 FORK = multiprocessing.get_context("fork")
 SHARD = 1000
@@ -76,8 +76,8 @@ def cuts_in_memory(directory: Path) -> int:
 
 def feature_shards(directory: Path) -> int:
     """What stage 2 does beside computing features: the shards, and whether they are done."""
-    config = FeaturesConfig()
-    return sum(len(shard.lines) for shard in _shards(directory / "train.jsonl.gz", directory, SHARD_SECONDS) if not shard.is_done(config))
+    extract = Fbank(Fbank.Config())
+    return sum(len(shard.lines) for shard in _shards(directory / "train.jsonl.gz", directory, SHARD_SECONDS) if not shard.is_done(extract))
 
 
 def shuffled_lines(directory: Path) -> int:
@@ -92,7 +92,7 @@ def epoch_plan(directory: Path) -> int:
     """What training from shards does before its first batch."""
     config = BatchConfig.model_validate({"shar": {"dir": directory / "shar"}})
     assert config.shar is not None
-    assert len(SharPlan(config.shar, config, FeaturesConfig(), None, seed=1, epoch=1))
+    assert len(SharPlan(config.shar, config, Fbank.Config(), None, seed=1, epoch=1))
     return len(list((directory / "shar").glob("cuts.*"))) * SHARD
 
 

@@ -16,7 +16,7 @@ from asr.data.manifests import (
     write_cuts,
     write_selection,
 )
-from asr.data.segments import part_of, speech_features, speech_regions
+from asr.data.segments import part_of, speech_features, spoken_parts
 from asr.data.shar_writer import write_shar
 from asr.data.stored import compute_features
 from asr.data.units import prepare_extractor, prepare_subwords
@@ -24,6 +24,6 @@ from asr.data.units import prepare_extractor, prepare_subwords
 __all__ = [
     "BatchConfig", "BatchLoader", "Beside", "CorpusConfig", "Dropped", "Extremes", "Transcript", "check_targets", "compute_features",
     "count_frames", "evaluation_loader", "extremes", "iterate_cuts", "iterate_transcripts", "part_of", "prepare_corpus",
-    "prepare_extractor", "prepare_subwords", "read_cuts", "read_dropped", "read_transcripts", "speech_features", "speech_regions",
+    "prepare_extractor", "prepare_subwords", "read_cuts", "read_dropped", "read_transcripts", "speech_features", "spoken_parts",
     "summary", "training_cuts", "training_loader", "write_cuts", "write_selection", "write_shar",
 ]

@@ -11,6 +11,7 @@ from asr.features import FEATURES, Fbank
 from asr.features.vad import SHIFT, Region, VadRules, levels, speech
 
 if TYPE_CHECKING:
+    from lhotse import Recording
     from lhotse.cut import MonoCut
 
 
@@ -49,3 +50,16 @@ def part_of(cut: "MonoCut", start: float, end: float, text: str, **fields: Any) 
         custom={**(cut.supervisions[0].custom or {}), **fields} or None, alignment=None,
     )
     return fastcopy(cut, id=id, start=round(cut.start + start, 8), duration=duration, supervisions=[supervision], features=None)
+
+
+def spoken_parts(recording: "Recording", sample_rate: int, rules: VadRules) -> "Iterator[MonoCut]":
+    """The parts of a recording (its first channel, at ``sample_rate``) in which somebody speaks, as utterances without text."""
+    from lhotse import MonoCut, SupervisionSegment
+
+    channel = recording.channel_ids[0]
+    if recording.sampling_rate != sample_rate:
+        recording = recording.resample(sample_rate)
+    whole = SupervisionSegment(recording.id, recording.id, 0.0, recording.duration, channel=channel, text="")
+    cut = MonoCut(recording.id, 0.0, recording.duration, channel, recording=recording, supervisions=[whole])
+    for region in speech_regions(cut, rules):
+        yield part_of(cut, region.start, region.end, text="")
