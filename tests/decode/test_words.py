@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from asr.decode.words import to_text, to_words, word_starts
-from asr.tokens import CharTokenizer, train_tokenizer
+from asr.tokens import train_tokenizer
+from asr.tokens.char import CharTokenizer
 from asr.types import Hypothesis, Word
 
 TOKENIZER = train_tokenizer(CharTokenizer.Config(), ["ab c"])
