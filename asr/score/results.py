@@ -19,6 +19,8 @@ def results(rows: Iterable[Row]) -> str:
     """Markdown: a table per set, of the newest row of each experiment and search, and what is needed to get them again."""
     rows = list(rows)
     newest = list({_shown_as(row): row for row in rows}.values())
+    experiments = list(dict.fromkeys(row.experiment for row in newest))
+    newest.sort(key=lambda row: (experiments.index(row.experiment), row.wer))
     settings = Counter(_shown_as(row) for row in rows)
     lines = ["# Results", "", "Made by `asr score` from the ledger beside this file; edit neither."]
     for split in dict.fromkeys(row.split for row in newest):
