@@ -18,8 +18,8 @@ ready:
 demo: ready ## the numbers recipe: a corpus made, a transducer trained, test sets decoded and scored
 	egs/numbers/run.sh
 
-test: ready ## all tests, on the stack in VENV
-	$(PYTHON) -m pytest
+test: ready ## all tests, on the stack in VENV, on all cores
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 test-modern: ## all tests, on the modern stack in .venv-modern
 	@$(MAKE) --no-print-directory test VENV=.venv-modern STACK=modern
