@@ -86,6 +86,21 @@ def _everything(blank_BSW: Tensor) -> Tensor:
     return torch.zeros(blank_BSW.shape[:2], dtype=torch.int64, device=blank_BSW.device)
 
 
+def _not_a_number(
+    blank_BSW: Tensor, label_BSW: Tensor, duration_LBSW: Tensor | None, first_BS: Tensor, frame_lens_B: Tensor, token_lens_B: Tensor
+) -> Tensor:
+    """bool (B,): whether a score of the utterance, not of padding, is NaN."""
+    _, frames, width = blank_BSW.shape
+    device = blank_BSW.device
+    tokens_B11 = token_lens_B.view(-1, 1, 1)
+    place_BSW = first_BS.unsqueeze(-1) + torch.arange(width, device=device)
+    broken_BSW = blank_BSW.isnan() | (label_BSW.isnan() & (place_BSW < tokens_B11))
+    if duration_LBSW is not None:
+        broken_BSW |= duration_LBSW.isnan().any(0)
+    real_BS1 = (torch.arange(frames, device=device) < frame_lens_B.unsqueeze(-1)).unsqueeze(-1)
+    return (broken_BSW & real_BS1 & (place_BSW <= tokens_B11)).flatten(1).any(1)
+
+
 class _SumPaths(torch.autograd.Function):
     """The derivative of the log-probability by that of an arc is the arc's posterior (Graves, eq. 20)."""
 
@@ -95,7 +110,9 @@ class _SumPaths(torch.autograd.Function):
         token_lens_B: Tensor, moves: Moves, best: bool, engine: Engine,
     ) -> Any:
         solve = best_path if best else load_engine(engine, blank_BSW.device)
-        log_prob_B, *posteriors = solve(blank_BSW, label_BSW, duration_LBSW, first_BS, frame_lens_B, token_lens_B, moves)
+        arcs = blank_BSW, label_BSW, duration_LBSW, first_BS, frame_lens_B, token_lens_B
+        log_prob_B, *posteriors = solve(*arcs, moves)
+        log_prob_B = log_prob_B.masked_fill(_not_a_number(*arcs), float("nan"))  # else it would seem to have no alignment
         ctx.save_for_backward(*posteriors)
         ctx.mark_non_differentiable(*(posterior for posterior in posteriors if posterior is not None))
         return log_prob_B, *posteriors

@@ -192,3 +192,16 @@ def test_the_exponential():
     for x in [0.0, -1e-9, -0.3, -2.5, -80.0, -699.0]:
         assert numba_engine._exp(x) == pytest.approx(math.exp(x), rel=1e-14, abs=0.0)
     assert numba_engine._exp(-math.inf) == numba_engine._exp(math.nan) == 0.0
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba", "triton"])
+@pytest.mark.parametrize("durations", [None, (0, 1, 2)])
+def test_a_score_that_is_no_number_is_told_from_a_missing_alignment(engine, durations):
+    arcs, lens, first = random_lattice([4, 3, 1], [3, 2, 5], len(durations or ()))
+    arcs[0].data[1, 2, 1] = float("nan")
+    with torch.no_grad():
+        moved, lens = [arc.detach().to(device_of(engine)) for arc in arcs], [x.to(device_of(engine)) for x in lens]
+        out = tdt_forward_backward(*moved, *lens, durations, engine=engine) if durations else \
+            forward_backward(*moved, *lens, "modified", engine=engine)
+    assert out.log_prob_B[0].isfinite() and out.log_prob_B[1].isnan()
+    assert durations or out.log_prob_B[2] == -math.inf
