@@ -61,7 +61,6 @@ def read_cuts(path: Path) -> list["MonoCut"]:
 
 def iterate_cuts(path: Path) -> Iterator["MonoCut"]:
     """The same, one after the other: what millions of cuts, at some 3 kB each in memory, are read by."""
-    read_sphere_by_libsndfile()
     for number, values in enumerate(json_lines(path), start=1):
         yield parse_cut(values, path, number)
 
@@ -156,6 +155,7 @@ def parse_cut(values: Any, path: Path, number: int) -> "MonoCut":
 
     import asr.data.archive  # noqa: F401  so that cuts can load their features
 
+    read_sphere_by_libsndfile()
     try:
         cut: Any = deserialize_item(values)
     except (KeyError, TypeError, ValueError) as error:

@@ -91,7 +91,8 @@ def fit(confidence_N: np.ndarray, right_N: np.ndarray) -> tuple[float, float]:
 
 def calibrate(results: Iterable[Path], file: Path) -> None:
     """Fits a calibration to each file of hypotheses of the development set, and keeps them in ``file`` by search."""
-    found = read(file)
+    before = read(file)
+    found = dict(before)
     for path in results:
         decoded = hypotheses.read(path)
         confidence_N, right_N = judged_words(Scored(tuple(map(score_utterance, decoded.utterances))))
@@ -99,8 +100,9 @@ def calibrate(results: Iterable[Path], file: Path) -> None:
             header = decoded.header
             system = system_of(header.checkpoint, header.settings)
             found[header.search] = Calibration(*fit(confidence_N, right_N), header.split, len(confidence_N), system)
-    with atomic_write(file) as out:
-        json.dump({name: asdict(entry) for name, entry in found.items()}, out, indent=1)
+    if found != before:
+        with atomic_write(file) as out:
+            json.dump({name: asdict(entry) for name, entry in found.items()}, out, indent=1)
 
 
 def read(file: Path) -> dict[str, Calibration]:

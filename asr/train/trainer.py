@@ -109,7 +109,7 @@ class Trainer:
     @property
     def up_to_date(self) -> bool:
         """Whether an earlier run used up the budget."""
-        return self._spent() and (self.exp_dir / "train_summary.json").exists()
+        return self._spent() and (self.exp_dir / "train_summary.json").exists() and not (self.exp_dir / "unfinished").exists()
 
     def run(self, loader: Loader, validation: Validation | None = None) -> Outcome:
         """Trains until the budget is spent ("finished"; "up to date" where it was before) or SIGTERM comes ("stopped").
@@ -147,6 +147,8 @@ class Trainer:
                 if self._progress is not None:
                     self._progress.close()
         self._write_summary()
+        if self._signals.received == signal.SIGINT:
+            raise KeyboardInterrupt  # training had come to its end, but what follows it is not wanted
         return "finished"
 
     def _train_epoch(self, loader: Loader, validation: Validation | None) -> bool:

@@ -38,7 +38,7 @@ class WordTokens:
     _span = Tokenizer._span
     spell = Tokenizer.spell
     decode = Tokenizer.decode
-    symbols = ["<blk>", "▁a", "b", "c", "▁d", "▁e", "f"]
+    symbols = units = ["<blk>", "▁a", "b", "c", "▁d", "▁e", "f"]
 
 
 class Lang:

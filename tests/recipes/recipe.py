@@ -113,7 +113,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 VARYING = {
     "train.jsonl": {"seconds", "speed", "data_wait", "memory_gb"},
-    "train_summary.json": {"seconds", "commit", "dirty"},
+    "train_summary.json": {"seconds", "memory_gb", "commit", "dirty"},
     "ledger.jsonl": {"decode_seconds", "encoder_seconds", "date", "commit", "dirty", "training"},
 }
 """Keys of JSON rows that tell times, and the state of the checkout."""
