@@ -109,7 +109,13 @@ class Trainer:
     @property
     def up_to_date(self) -> bool:
         """Whether an earlier run used up the budget."""
-        return self._spent() and (self.exp_dir / "train_summary.json").exists() and not (self.exp_dir / "unfinished").exists()
+        path = self.exp_dir / "train_summary.json"
+        if (self.exp_dir / "unfinished").exists() or not path.exists():
+            return False
+        # The last checkpoint may be from a moment before the time was used up. The summary's seconds are rounded.
+        seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"] + 0.05
+        out_of_time = self.config.max_minutes is not None and seconds >= 60 * self.config.max_minutes
+        return self._spent(out_of_time or any(self.ranks.gather(self._out_of_time())))
 
     def run(self, loader: Loader, validation: Validation | None = None) -> Outcome:
         """Trains until the budget is spent ("finished"; "up to date" where it was before) or SIGTERM comes ("stopped").
