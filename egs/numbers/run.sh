@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # numbers: spoken numbers and short commands, synthesised here by eSpeak NG, from nothing to a table of word error rates.
 #
-#   ./run.sh                                  # all stages, about ten minutes on two cores
+#   ./run.sh                                  # all stages, about a quarter of an hour on two cores
 #   ./run.sh --stage 6 --set name=zipformer --set 'model.encoder={type: zipformer}'   # another encoder; decode and score it too
 #
 # Options of this recipe:
