@@ -1,9 +1,9 @@
 """RESULTS.md, made from the ledger."""
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from asr.files import atomic_write
 from asr.score.ledger import Row, read
@@ -21,12 +21,12 @@ def results(rows: Iterable[Row]) -> str:
     newest = list({_shown_as(row): row for row in rows}.values())
     experiments = list(dict.fromkeys(row.experiment for row in newest))
     newest.sort(key=lambda row: (experiments.index(row.experiment), row.wer))
-    settings = Counter(_shown_as(row) for row in rows)
+    tries = {_shown_as(row): _tries(row, rows) for row in newest}
     lines = ["# Results", "", "Made by `asr score` from the ledger beside this file; edit neither."]
     for split in dict.fromkeys(row.split for row in newest):
         of_split = [row for row in newest if row.split == split]
         lines += ["", f"## {split}", "", *_split_table(of_split)]
-        often = [f"{row.experiment} {row.search} ({settings[_shown_as(row)]})" for row in of_split if settings[_shown_as(row)] > 1]
+        often = [f"{row.experiment} {row.search} ({tries[_shown_as(row)]})" for row in of_split if tries[_shown_as(row)] > 1]
         if often:
             lines += ["", f"Scored with several settings, of which the newest is shown: {', '.join(often)}."]
     lines += ["", "## How they were made", "", *_experiment_table({row.experiment: row for row in newest}.values())]
@@ -35,6 +35,23 @@ def results(rows: Iterable[Row]) -> str:
 
 def _shown_as(row: Row) -> tuple[str, str, str]:
     return row.split, row.experiment, row.search
+
+
+def _tries(newest: Row, rows: Sequence[Row]) -> int:
+    """With how many settings this set was scored by one search of one model: more than one, and the set helped to choose."""
+    distinct: list[Mapping[str, Any]] = []
+    for row in rows:
+        same_model = _shown_as(row) == _shown_as(newest) and row.checkpoint == newest.checkpoint
+        if same_model and not any(_agree(row.settings, other) for other in distinct):
+            distinct.append(row.settings)
+    return len(distinct)
+
+
+def _agree(settings: Any, other: Any) -> bool:
+    """Settings that a later version added do not tell two apart."""
+    if isinstance(settings, Mapping) and isinstance(other, Mapping):
+        return all(_agree(settings[key], other[key]) for key in settings.keys() & other.keys())
+    return bool(settings == other)
 
 
 def terminal_table(rows: Sequence[Row]) -> str:
