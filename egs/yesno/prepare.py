@@ -2,7 +2,8 @@
 
 The usual halves are the first and the last thirty names in order. So all of the first half but none of the second, save one
 recording, begin with NO, and a recogniser that hears only whole recordings learns the order of the words, whatever it hears. Hence
-the training recordings are also cut up at the pauses, and given with some of their words in other orders.
+the training recordings are also cut up at the pauses, and given with some of their words in other orders, often with all that
+is heard before the first word: else it is that sound that tells a NO.
 """
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def reordered(recording: Recording, out: Path) -> list[MonoCut]:
     for copy in range(COPIES):
         order = rng.permutation(8)[: rng.integers(1, 9)].tolist()
         before, after = (around[i] for i in rng.permutation(2))
-        parts = [before[int(len(before) * rng.uniform()) :], *(samples[words[i]] for i in order), after[: int(len(after) * rng.uniform())]]
+        lead, trail = np.maximum(rng.uniform(-1, 1, 2), 0)  # what is cut off: nothing of half of them
+        parts = [before[int(len(before) * lead) :], *(samples[words[i]] for i in order), after[: len(after) - int(len(after) * trail)]]
         if copy % 2:
             parts = [fragment(samples[words[0]], rng), *parts, fragment(samples[words[-1]], rng)]
         path = out / f"{recording.id}-{copy:02d}.wav"
