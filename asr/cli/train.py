@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> None:
     config = with_batch_size(config, layout, tokenizer, ranks, args.resume)
     seed_everything(config.seed)
     model, started_from = start_model(config, tokenizer)
+    weights = identity(config, layout, started_from)
     trainer = Trainer(config.train, model, experiment_losses(config, model, tokenizer), layout.exp, seed=config.seed, resume=args.resume,
-                      identity=identity(config, layout, started_from), ranks=ranks)
+                      identity={**options(config), **weights}, chosen={**options(config, exclude_defaults=True), **weights}, ranks=ranks)
     if trainer.up_to_date:
         log.info("%s: up to date", layout.exp)
         return
@@ -75,13 +76,17 @@ def run(args: argparse.Namespace) -> None:
     ranks.close()
 
 
+def options(config: ExperimentConfig, exclude_defaults: bool = False) -> dict[str, Any]:
+    """The config without what may change on resuming."""
+    return config.model_dump(mode="json", include={"seed", "features", "units", "tokens", "model", "losses", "train"},
+                             exclude={"train": {**dict.fromkeys(FREE, True), "batches": FREE_BATCHES}}, exclude_defaults=exclude_defaults)
+
+
 def identity(config: ExperimentConfig, layout: Layout, started_from: str) -> dict[str, Any]:
-    """What the weights depend on: the config without what may change on resuming, the data it is trained on, and frozen weights.
+    """What the weights depend on besides the config: the data they are trained on, and frozen weights.
 
     started_from: digest of the weights of ``train.init_from``.
     """
-    values = config.model_dump(mode="json", include={"seed", "features", "units", "tokens", "model", "losses", "train"},
-                               exclude={"train": {**dict.fromkeys(FREE, True), "batches": FREE_BATCHES}})
     shar = config.train.batches.shar
     if shar is not None:
         data = fingerprint(*sorted(shar.dir.glob("cuts.*")))
@@ -89,4 +94,4 @@ def identity(config: ExperimentConfig, layout: Layout, started_from: str) -> dic
         data = fingerprint([(cut.id, cut.duration, cut.supervisions[0].text) for cut in split_cuts(config, layout, "train")])
     extractors = [Units(units, layout.extractor(units)).identity for units in layout.discrete]
     frozen = {} if config.train.tune is None else {"initial weights": started_from}
-    return {**values, **({"extractors": extractors} if extractors else {}), "training data": data[:16], **frozen}
+    return {**({"extractors": extractors} if extractors else {}), "training data": data[:16], **frozen}

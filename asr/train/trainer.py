@@ -58,17 +58,20 @@ class Trainer:
     """Trains ``model`` with ``losses`` into ``exp_dir``.
 
     resume: "auto" goes on from the newest whole checkpoint where there is one; "never" removes what an earlier run left.
-    identity: JSON-able description of everything the weights depend on.
+    identity: JSON-able description of everything the weights depend on. chosen: the part of it that is no option's default, all of it
+        if None: what else the checkpoints lack are options that are newer than they.
 
     Raises ValueError for a device that is not there, and where the checkpoints in ``exp_dir`` were made under another identity.
     """
 
     def __init__(
         self, config: TrainConfig, model: Any, losses: nn.Module, exp_dir: Path, *,
-        seed: int, resume: Literal["auto", "never"] = "auto", identity: Mapping[str, Any] | None = None, ranks: Ranks | None = None,
+        seed: int, resume: Literal["auto", "never"] = "auto", identity: Mapping[str, Any] | None = None,
+        chosen: Mapping[str, Any] | None = None, ranks: Ranks | None = None,
     ) -> None:
         self.config, self.exp_dir, self.seed = config, exp_dir, seed
         self.identity = json.loads(json.dumps(dict(identity or {})))
+        self.chosen = self.identity if chosen is None else chosen
         self.ranks = ranks or Ranks()
         if config.batches_per_step % self.ranks.size:
             raise ValueError(
@@ -359,7 +362,7 @@ class Trainer:
         self._seconds_before, self.audio_seconds = state["seconds"], state["audio_seconds"]
 
     def _check_identity(self, state: Mapping[str, Any]) -> None:
-        differing = differences(state["identity"], self.identity)
+        differing = differences(state["identity"], self.identity, self.chosen)
         if differing:
             raise ValueError(
                 f"{self.exp_dir}: its checkpoints were trained with another config:\n  " + "\n  ".join(differing)
@@ -427,13 +430,14 @@ class Trainer:
         (self.exp_dir / "unfinished").unlink(missing_ok=True)
 
 
-def differences(there: Any, now: Any, key: str = "") -> list[str]:
-    """One line per key of nested mappings whose values differ."""
+def differences(there: Any, now: Any, chosen: Any, key: str = "") -> list[str]:
+    """One line per key of nested mappings whose values differ, but for those that are neither there nor ``chosen``."""
     if isinstance(there, dict) and isinstance(now, dict):
+        chosen = chosen if isinstance(chosen, Mapping) else {}
         return [
             line
-            for name in sorted({*there, *now})
-            for line in differences(there.get(name), now.get(name), f"{key}.{name}" if key else name)
+            for name in sorted({*there, *(name for name in now if name in chosen)})
+            for line in differences(there.get(name), now.get(name), chosen.get(name), f"{key}.{name}" if key else name)
         ]
     return [] if there == now else [f"{key}: {there} there, {now} now"]
 

@@ -143,6 +143,16 @@ def test_another_config_is_refused_by_key(tmp_path):
         tiny.trainer(tmp_path, epochs=2, identity={"model": {"dim": 32}, "seed": 1}).run(tiny.Loader)
 
 
+def test_options_newer_than_the_checkpoint_are_refused_where_they_change_it(tmp_path):
+    tiny.trainer(tmp_path, epochs=1, identity={"model": {"dim": 16}}).run(tiny.Loader)
+    newer = {"model": {"dim": 16, "frontend": {"type": "conv"}}}
+    tiny.trainer(tmp_path, epochs=1, identity=newer, chosen={"model": {"dim": 16}})
+    with pytest.raises(ValueError, match=r"model\.frontend: None there, {'type': 'conv'} now"):
+        tiny.trainer(tmp_path, epochs=1, identity=newer, chosen=newer)
+    with pytest.raises(ValueError, match=r"model\.dim: 16 there, 32 now"):
+        tiny.trainer(tmp_path, epochs=1, identity={"model": {"dim": 32}}, chosen={})
+
+
 def test_the_generators_are_a_function_of_the_position():
     import numpy as np
 

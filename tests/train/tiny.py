@@ -68,7 +68,9 @@ def validation() -> list[Batch]:
     return [batch(100), batch(101)]
 
 
-def trainer(exp_dir: Path, *, resume: Any = "auto", ranks: Ranks | None = None, identity: Any = None, **config: Any) -> Trainer:
+def trainer(
+    exp_dir: Path, *, resume: Any = "auto", ranks: Ranks | None = None, identity: Any = None, chosen: Any = None, **config: Any,
+) -> Trainer:
     """A trainer of the tiny model; ``config`` goes over a short TrainConfig."""
     values = {
         "epochs": 2, "device": "cpu", "threads": 1, "log_interval": 1, "average_period": 1,
@@ -77,7 +79,7 @@ def trainer(exp_dir: Path, *, resume: Any = "auto", ranks: Ranks | None = None, 
     tiny, parsed = model(), validate(TrainConfig, values, "test")
     if parsed.tune is not None:
         tune(tiny, parsed.tune)
-    return Trainer(parsed, tiny, losses(tiny), exp_dir, seed=7, resume=resume, identity=identity, ranks=ranks)
+    return Trainer(parsed, tiny, losses(tiny), exp_dir, seed=7, resume=resume, identity=identity, chosen=chosen, ranks=ranks)
 
 
 def weights(exp_dir: Path) -> dict[str, torch.Tensor]:
