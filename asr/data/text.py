@@ -26,6 +26,7 @@ class Normalizer:
         remove: characters to take out; ``punctuation`` stands for every Unicode punctuation mark.
         keep: characters that ``remove: punctuation`` spares.
         keep_inside: characters that it spares between two letters or digits only, such as an apostrophe that is a quotation mark elsewhere.
+        remove_words: words to take out, as they are after the steps above: tags of punctuation and noise, hesitations.
         characters_as_words: characters of scripts that have no spaces between words (Han, kana, Thai, Lao, Khmer, Burmese) become
             words of their own, each with its combining marks. A word error rate then counts characters of these scripts, and
             is the mixed error rate of text that switches to a script with spaces.
@@ -38,6 +39,7 @@ class Normalizer:
         remove: str = ""
         keep: str = "'"
         keep_inside: str = ""
+        remove_words: tuple[str, ...] = ()
         characters_as_words: bool = False
 
     def __init__(self, config: "Normalizer.Config") -> None:
@@ -57,6 +59,8 @@ class Normalizer:
         if config.remove:
             padded = f" {text} "
             text = "".join(mark for before, mark, after in zip(padded, text, padded[2:]) if not self._removed(mark, before, after))
+        if config.remove_words:
+            text = " ".join(word for word in text.split() if word not in config.remove_words)
         if config.characters_as_words:
             text = _apart(text)
         return " ".join(text.split())

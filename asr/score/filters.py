@@ -18,12 +18,14 @@ class Rules:
 
     min_confidence: geometric mean of the words' confidences.
     max_disagreement: character errors between the results of two searches, per character of the longer.
+    max_change: the same between the result and the transcript that the utterance has, where it has one.
     min_rate, max_rate: characters per second.
     max_repeats: times that a phrase may stand in a row.
     """
 
     min_confidence: float = 0.7
     max_disagreement: float = 0.1
+    max_change: float = math.inf
     min_rate: float = 1.0
     max_rate: float = 30.0
     max_repeats: int = 4
@@ -64,4 +66,6 @@ def fault(result: Utterance, other: Utterance, rules: Rules) -> str | None:
         return f"low confidence: {found_confidence:.3f}: '{result.hyp}'"
     if (differing := disagreement(result.hyp, other.hyp)) > rules.max_disagreement:
         return f"searches disagree: {differing:.3f}: '{result.hyp}', '{other.hyp}'"
+    if result.ref and (change := disagreement(result.hyp, result.ref)) > rules.max_change:
+        return f"not what the transcript says: {change:.3f}: '{result.hyp}', '{result.ref}'"
     return None

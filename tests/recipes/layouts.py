@@ -1,9 +1,12 @@
 """Corpora of a minute in the layouts of the real ones, with speech from eSpeak NG: what recipes read is what their publishers ship."""
 from __future__ import annotations
 
+import json
+import shutil
+import tarfile
 from itertools import count
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import soundfile
@@ -24,6 +27,14 @@ MANDARIN = (
     "今天天气很好", "我们去公园散步", "他每天早上喝茶", "请把窗户打开",
     "明天下午三点开会", "这本书非常有意思", "火车几点出发", "她会说三种语言",
 )
+THAI = (
+    "วันนี้อากาศดีมาก", "เราไปเดินเล่นที่สวน", "เขาดื่มชาทุกเช้า", "กรุณาเปิดหน้าต่าง",
+    "พรุ่งนี้ประชุมบ่ายสาม", "หนังสือเล่มนี้น่าสนใจ", "รถไฟออกกี่โมง", "เธอพูดได้สามภาษา",
+)
+INDONESIAN = (
+    "selamat pagi teman teman", "kami pergi ke pasar membeli buah", "hujan turun deras tadi malam", "anak anak bermain di halaman",
+    "guru itu mengajar di kelas", "saya suka membaca buku lama", "mobil berhenti di dekat rumah", "air minum itu penting",
+)
 
 
 def spoken(texts: Sequence[str], voice: str, number: int, sample_rate: int = 16000) -> list[np.ndarray]:
@@ -42,6 +53,13 @@ def write(path: Path, samples: np.ndarray, sample_rate: int = 16000, **how: str)
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, sample_rate, **how)
     return path
+
+
+def joined(speech: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """One recording of several utterances with half a second after each, and the seconds at which each of them begins and ends."""
+    pieces = [np.concatenate([samples, np.zeros(8000, np.int16)]) for samples in speech]
+    starts = np.cumsum([0] + [len(piece) for piece in pieces])
+    return np.concatenate(pieces), [(start / 16000, (start + len(samples)) / 16000) for start, samples in zip(starts, speech)]
 
 
 def librispeech(root: Path, parts: Sequence[str] = ("train-clean-100", "dev-clean", "dev-other", "test-clean", "test-other")) -> Path:
@@ -100,19 +118,16 @@ def commonvoice(root: Path) -> Path:
 def tedlium3(root: Path) -> Path:
     """legacy/<split>/sph/<talk>.sph, and an STM file for each talk: times of its utterances, and stretches not to be scored."""
     for split, number in (("train", 24), ("dev", 4), ("test", 4)):
-        pause = np.zeros(8000, np.int16)
         speech = spoken(ENGLISH, "en-us", number)
-        for talk, start in enumerate(range(0, number, 4)):
-            name, place, lines, pieces = f"{split.capitalize()}Speaker_{talk}", 0, [], []
-            for index in range(start, start + 4):
-                begin, end = place / 16000, (place + len(speech[index])) / 16000
+        for talk, first in enumerate(range(0, number, 4)):
+            name, lines = f"{split.capitalize()}Speaker_{talk}", []
+            samples, times = joined(speech[first:first + 4])
+            for index, (begin, end) in enumerate(times, start=first):
                 text = ENGLISH[index].replace("'s", " 's") + (" {NOISE}" if index % 2 else " <unk>") if index < 8 else ENGLISH[index % 8]
                 lines.append(f"{name} 1 {name} {begin:.2f} {end:.2f} <o,f0,male> {text}\n")
                 lines.append(f"{name} 1 inter_segment_gap {end:.2f} {end + 0.5:.2f} <o,,unknown> ignore_time_segment_in_scoring\n")
-                pieces += [speech[index], pause]
-                place += len(speech[index]) + len(pause)
             folder = root / "legacy" / split
-            write(folder / f"sph/{name}.sph", np.concatenate(pieces), format="NIST", subtype="PCM_16")
+            write(folder / f"sph/{name}.sph", samples, format="NIST", subtype="PCM_16")
             (folder / "stm").mkdir(exist_ok=True)
             (folder / f"stm/{name}.stm").write_text("".join(lines))
     return root
@@ -171,7 +186,73 @@ def fleurs(root: Path) -> Path:
     return root
 
 
+def opus_recordings(root: Path, paths: Sequence[str], texts: Sequence[str], voice: str) -> Iterator[dict[str, Any]]:
+    """Writes recordings of four utterances each, and gives what the JSON files of GigaSpeech and WenetSpeech both say of them."""
+    speech = spoken(texts, voice, 4 * len(paths))
+    for first, path in zip(count(0, 4), paths):
+        samples, times = joined(speech[first:first + 4])
+        write(root / path, samples, format="OGG", subtype="OPUS")
+        segments = [{"sid": f"{Path(path).stem}_S{number:07d}", "begin_time": round(begin, 3), "end_time": round(end, 3),
+                     "text": texts[(first + number) % len(texts)]} for number, (begin, end) in enumerate(times)]
+        yield {"aid": Path(path).stem, "path": path, "duration": round(len(samples) / 16000, 2), "md5": "", "url": "", "segments": segments}
+
+
+def gigaspeech(root: Path) -> Path:
+    """GigaSpeech.json, and audio/<source>/<part>/<recording>.opus. In DEV and TEST, stretches without speech are segments, too."""
+    names = ("audiobook/P0001/AUD0000000001", "audiobook/P0001/AUD0000000002", "podcast/P0001/POD0000000003",
+             "youtube/P0001/YOU0000000004", "podcast/P0000/POD0000000005", "youtube/P0000/YOU0000000006")
+    audios = list(opus_recordings(root, [f"audio/{name}.opus" for name in names], ENGLISH, "en-us"))
+    for recording, subsets in zip(audios, [*[["{XL}", "{M}"]] * 4, ["{DEV}"], ["{TEST}"]]):
+        recording.update(title="", speaker="N/A", format="opus", sample_rate=16000, subsets=subsets)
+        for number, segment in enumerate(recording["segments"]):
+            text = segment.pop("text").upper()
+            segment.update(speaker="N/A", subsets=subsets, text_tn=f"UM {text} <COMMA>" if number % 2 else f"{text} <PERIOD>")
+        end = recording["segments"][-1]["end_time"]
+        recording["segments"].append(
+            {"sid": f"{recording['aid']}_S0000004", "speaker": "N/A", "begin_time": end, "end_time": round(end + 0.5, 3),
+             "subsets": subsets[:1], "text_tn": "NOT AS SURE AS M" if len(subsets) > 1 else "<MUSIC>"})
+    content = {"dataset": "GigaSpeech", "language": "EN", "version": "v1.0.0", "audios": audios}
+    (root / "GigaSpeech.json").write_text(json.dumps(content, indent=2))
+    return root
+
+
+def wenetspeech(root: Path) -> Path:
+    """WenetSpeech.json, and audio/<set>/.../<recording>.opus; transcripts without spaces, some of them with English words."""
+    texts = (f"ok{MANDARIN[0]}", *MANDARIN[1:])
+    folders = [*["train/youtube/B00000"] * 4, "dev/B00000", "test_net/B00000", "test_meeting/B00000"]
+    audios = list(opus_recordings(root, [f"audio/{folder}/Y{n:010d}_0a1B2c3.opus" for n, folder in enumerate(folders)], texts, "cmn"))
+    for recording, folder in zip(audios, folders):
+        part = folder.split("/")[0]
+        recording.update(source="youtube", tags=["drama"])
+        for segment in recording["segments"]:
+            segment.update(confidence=1.0, subsets=["L", "M", "S"] if part == "train" else [part.upper()])
+    (root / "WenetSpeech.json").write_text(json.dumps({"audios": audios}, ensure_ascii=False, indent=4), encoding="utf-8")
+    return root
+
+
+def gigaspeech2(root: Path, language: str = "th") -> Path:
+    """data/<language>/<transcripts>.tsv without a header, and archives: train/<number>.tar.gz, dev.tar.gz, test.tar.gz."""
+    folder = root / "data" / language
+    texts = {"th": THAI, "id": INDONESIAN}[language]
+    for split, number in (("train", 24), ("dev", 4), ("test", 4)):
+        lines = []
+        for index, samples in enumerate(spoken(texts, language, number)):
+            video, segment = (index % 2, 600 + index // 4) if split == "train" else (0, index // 4), index
+            id = f"{video[0]}-{video[1]}-{segment}"
+            write(folder / split / str(video[0]) / str(video[1]) / f"{id}.wav", samples)
+            lines.append(f"{id}\t{texts[index % len(texts)].upper()}\n")
+        for name in ("train_raw", "train_refined") if split == "train" else (split,):
+            (folder / f"{name}.tsv").write_text("".join(lines[2:] if name == "train_refined" else lines), encoding="utf-8")
+    for archived in (folder / "dev", folder / "test", folder / "train/0", folder / "train/1"):
+        with tarfile.open(archived.with_suffix(".tar.gz"), "w:gz") as archive:
+            archive.add(archived, archived.name)
+        shutil.rmtree(archived)
+    return root
+
+
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
-    layout.__name__: layout for layout in (librispeech, mini_librispeech, aishell, commonvoice, tedlium3, an4, timit, fleurs)
+    layout.__name__: layout for layout in (
+        librispeech, mini_librispeech, aishell, commonvoice, tedlium3, an4, timit, fleurs, gigaspeech, gigaspeech2, wenetspeech
+    )
 }
 """By name of the recipe."""

@@ -12,11 +12,12 @@ from tests.recipes.layouts import LAYOUTS
 from tests.recipes.recipe import Recipe
 
 AT_HAND = {"numbers", "numbers_multilingual", "yesno", "speechocean762", "swahili"}
-TESTS = {"librispeech": ["test_clean", "test_other"]}
+TESTS = {"librispeech": ["test_clean", "test_other"], "wenetspeech": ["test_net", "test_meeting"]}
 A_TRANSCRIPT = {
     "librispeech": "the boy was there when the sun rose", "mini_librispeech": "the soft cushion broke the man's fall",
     "aishell": "今 天 天 气 很 好", "commonvoice": "habari ya asubuhi rafiki yangu", "tedlium3": "the soft cushion broke the man's fall",
     "an4": "help the woman get back to her feet", "timit": "sil dh ah sil b oy w ah z sil", "fleurs": "watoto wanacheza nje",
+    "gigaspeech": "the boy was there when the sun rose", "gigaspeech2": "วั น นี้ อ า ก า ศ ดี ม า ก", "wenetspeech": "OK 今 天 天 气 很 好",
 }
 
 

@@ -9,6 +9,7 @@ from asr.data.sources.kaldi import Kaldi
 from asr.data.sources.lhotse_recipe import LhotseRecipe
 from asr.data.sources.manifests import Manifests
 from asr.data.sources.script import Script
+from asr.data.sources.segments_json import SegmentsJson
 from asr.data.sources.several import SINGLE, Several
 from asr.data.sources.table import Table
 
@@ -24,4 +25,5 @@ def open_source(config: Any) -> Source:
     return SOURCES[config.type](config)
 
 
-__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Manifests", "Script", "Several", "Source", "SourceConfig", "Table", "open_source"]
+__all__ = ["SOURCES", "Folder", "Kaldi", "LhotseRecipe", "Manifests", "Script", "SegmentsJson", "Several", "Source", "SourceConfig",
+           "Table", "open_source"]

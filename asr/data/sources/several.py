@@ -15,13 +15,15 @@ from asr.data.sources.kaldi import Kaldi
 from asr.data.sources.lhotse_recipe import LhotseRecipe
 from asr.data.sources.manifests import Manifests
 from asr.data.sources.script import Script
+from asr.data.sources.segments_json import SegmentsJson
 from asr.data.sources.table import Table
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
 SINGLE: dict[str, Any] = {
-    "lhotse": LhotseRecipe, "kaldi": Kaldi, "table": Table, "folder": Folder, "manifests": Manifests, "script": Script,
+    "lhotse": LhotseRecipe, "kaldi": Kaldi, "table": Table, "folder": Folder, "segments_json": SegmentsJson, "manifests": Manifests,
+    "script": Script,
 }
 
 
