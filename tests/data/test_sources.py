@@ -1,6 +1,7 @@
 """Each kind of source reads the same little corpus; real ones where they are at hand."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,46 @@ def test_kaldi_with_holes(tmp_path: Path) -> None:
     reasons = [(item.id, item.reason) for item in read_dropped(tmp_path / "manifests/dropped.jsonl")]
     assert [id for id, _ in reasons] == ["a-1", "a-2", "b-1"]
     assert "duplicate id" in reasons[0][1] and "no transcript" in reasons[1][1] and "gone.wav" in reasons[2][1]
+
+
+def talks(directory: Path) -> Path:
+    """Two recordings as GigaSpeech and WenetSpeech list them, one of which is not there."""
+    write_wav(directory / "audio/a.wav", 3.0)
+    segments = [{"sid": "a0", "begin_time": 0.5, "end_time": 1.25, "text": "one", "subsets": ["{L}", "{S}"], "speaker": "N/A"},
+                {"sid": "a1", "begin_time": 1.5, "end_time": 2.0, "text": "two", "subsets": ["{L}"], "confidence": 0.9, "speaker": "ann"},
+                {"sid": "a2", "begin_time": 2.5, "end_time": 4.0, "text": "three", "subsets": ["{L}"]},
+                {"sid": "a3", "begin_time": 2.0, "end_time": 2.5, "text": "four", "subsets": ["DEV"]}]
+    gone = {"aid": "b", "path": "audio/b.wav", "segments": [{**segments[0], "sid": "b0", "subsets": ["L"]}]}
+    audios = [{"aid": "a", "path": "audio/a.wav", "duration": 3.0, "segments": segments}, gone]
+    (directory / "talks.json").write_text(json.dumps({"audios": audios, "version": "1"}, indent=1))
+    return directory
+
+
+def test_segments_json(tmp_path: Path) -> None:
+    config = corpus_config(source={"type": "segments_json", "file": "talks.json"}, splits={"train": "L", "dev": "DEV"}, max_dropped=1)
+    prepare_corpus(config, talks(tmp_path / "corpus"), tmp_path / "manifests")
+    cuts = read_cuts(tmp_path / "manifests/train.jsonl.gz")
+    assert [(cut.id, cut.start, cut.duration, cut.supervisions[0].text, cut.supervisions[0].speaker) for cut in cuts] == [
+        ("a0", 0.5, 0.75, "one", "a"), ("a1", 1.5, 0.5, "two", "ann")]
+    assert cuts[1].supervisions[0].custom == {"confidence": 0.9} and cuts[1].load_audio().shape == (1, 8000)
+    assert [cut.id for cut in read_cuts(tmp_path / "manifests/dev.jsonl.gz")] == ["a3"]
+    reasons = {item.id: item.reason for item in read_dropped(tmp_path / "manifests/dropped.jsonl")}
+    assert reasons.keys() == {"a2", "b0"} and "outside its recording" in reasons["a2"] and "no such audio file" in reasons["b0"]
+
+
+@pytest.mark.parametrize("values, cut_off, message", [
+    ({"splits": {"train": "XS"}}, 0, "no split 'XS'; it has DEV, L, S"),
+    ({"source": {"type": "segments_json", "file": "talks.json", "text": "text_tn"}}, 0, "recording 1 of 'audios' .*KeyError: 'text_tn'"),
+    ({}, 20, "not JSON, or not all of it"),  # behind the last recording
+    ({}, 60, "not JSON, or not all of it"),
+    ({}, 10**6, "no list 'audios'"),
+])
+def test_segments_json_with_faults(tmp_path: Path, values: dict, cut_off: int, message: str) -> None:
+    path = talks(tmp_path / "corpus") / "talks.json"
+    path.write_text(path.read_text()[:-cut_off or None])
+    config = corpus_config(**{"source": {"type": "segments_json", "file": "talks.json"}, "splits": {"train": "L"}, **values})
+    with pytest.raises(ValueError, match=message):
+        prepare_corpus(config, path.parent, tmp_path / "manifests")
 
 
 def test_script(tmp_path: Path) -> None:

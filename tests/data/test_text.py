@@ -20,6 +20,7 @@ from asr.data.text import Normalizer
     ({"unicode": None}, "e\u0301", "e\u0301"),
     ({"remove": "punctuation"}, "...", ""),
     ({"remove": "punctuation", "keep": "", "keep_inside": "'·"}, "'don't' l·l ·", "don't l·l"),
+    ({"case": "lower", "remove_words": ["<comma>", "uh"]}, "Uh WELL <COMMA> uhm UH", "well uhm"),
     ({"html": True}, "<p class=x>one<br/>two</p> &eacute;&#39;s 1 < 2", "one two é's 1 < 2"),
     ({"characters_as_words": True}, "我用Python3写 กิน ok", "我 用 Python3 写 กิ น ok"),
     ({"characters_as_words": True}, "two words", "two words"),

@@ -47,3 +47,12 @@ def test_confidence_is_the_geometric_mean() -> None:
 def test_faults(found: Utterance, other: str, reason: str | None) -> None:
     said = fault(found, result(other), Rules())
     assert (said is None) if reason is None else (said is not None and said.startswith(reason))
+
+
+def test_changes_of_a_transcript() -> None:
+    found = result("take the first train")
+    rules = Rules(max_change=0.2)
+    assert all(fault(replace(found, ref=ref), found, rules) is None for ref in ("", "take the first trains", "taker of the first train"))
+    said = fault(replace(found, ref="take the third train"), found, rules)
+    assert said is not None and said.startswith("not what the transcript says: 0.235: ")
+    assert fault(replace(found, ref="something else"), found, Rules()) is None
