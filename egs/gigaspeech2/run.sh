@@ -7,7 +7,8 @@
 #
 #   hf download speechcolab/gigaspeech2 --repo-type dataset --include 'data/th/*' --local-dir download/gigaspeech2
 #
-# gets one language, as archives that stage 0 unpacks where they lie. A part of data/th/train/*.tar.gz does as well.
+# gets one language, as archives that stage 0 unpacks where they lie. Some of data/th/train/*.tar.gz do as well: segments without audio
+# are left out. For one GPU, take what makes a thousand hours.
 #
 #   ./run.sh --language th                                        # on the transcripts that its publishers refined: one GPU
 #   ./run.sh --language th --config conf/full.yaml --processes 8  # eight, from shards: see the file
@@ -27,8 +28,11 @@
 #   --rules OPTIONS     of local/pseudo_label.py: what of the teacher's transcripts is taken (default: "--max-change 0.1 --max-rate 60")
 set -euo pipefail
 
-corpus_dir=download/gigaspeech2 language=th
-teacher_dir='' raw_data_dir=data_raw rules='--max-change 0.1 --max-rate 60'
+corpus_dir=download/gigaspeech2
+language=th
+teacher_dir=
+raw_data_dir=data_raw
+rules='--max-change 0.1 --max-rate 60'
 . "$(dirname "$0")/../../utils/setup.sh"
 
 # Each archive becomes the folder of its name, where it lies; those that are one already are left alone.

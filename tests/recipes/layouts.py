@@ -231,18 +231,19 @@ def wenetspeech(root: Path) -> Path:
 
 
 def gigaspeech2(root: Path, language: str = "th") -> Path:
-    """data/<language>/<transcripts>.tsv without a header, and archives: train/<number>.tar.gz, dev.tar.gz, test.tar.gz."""
+    """data/<language>/<transcripts>.tsv without a header, and archives: train/<number>.tar.gz (number 2 is not here), dev and test."""
     folder = root / "data" / language
     texts = {"th": THAI, "id": INDONESIAN}[language]
     for split, number in (("train", 24), ("dev", 4), ("test", 4)):
         lines = []
         for index, samples in enumerate(spoken(texts, language, number)):
-            video, segment = (index % 2, 600 + index // 4) if split == "train" else (0, index // 4), index
-            id = f"{video[0]}-{video[1]}-{segment}"
-            write(folder / split / str(video[0]) / str(video[1]) / f"{id}.wav", samples)
+            part, video = index % 2, 600 + index // 4
+            id = f"{part}-{video}-{index}"
+            write(folder / f"{split}/{part}/{video}/{id}.wav", samples)
             lines.append(f"{id}\t{texts[index % len(texts)].upper()}\n")
-        for name in ("train_raw", "train_refined") if split == "train" else (split,):
-            (folder / f"{name}.tsv").write_text("".join(lines[2:] if name == "train_refined" else lines), encoding="utf-8")
+        tables = {split: lines} if split != "train" else {"train_raw": [*lines, f"2-700-0\t{texts[0]}\n"], "train_refined": lines[2:]}
+        for name, table in tables.items():
+            (folder / f"{name}.tsv").write_text("".join(table), encoding="utf-8")
     for archived in (folder / "dev", folder / "test", folder / "train/0", folder / "train/1"):
         with tarfile.open(archived.with_suffix(".tar.gz"), "w:gz") as archive:
             archive.add(archived, archived.name)
