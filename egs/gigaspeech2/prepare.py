@@ -18,20 +18,26 @@ def prepare(corpus_dir: Path, out: Path) -> dict[str, Path]:
     paths = {}
     for split, folder in AUDIO.items():
         lines = read_text(corpus_dir / f"{split}.tsv", "utf-8").split("\n")
-        texts = {id: text for id, tab, text in (line.partition("\t") for line in lines) if tab}
-        audio = {id: corpus_dir.joinpath(folder, *id.split("-")[:-1], f"{id}.wav") for id in texts}
+        texts = {f"{folder}-{id}": text for id, tab, text in (line.partition("\t") for line in lines) if tab}
+        audio = {id: audio_path(corpus_dir, id) for id in texts}
         headers = read_headers(audio)
         if headers.errors:
             first, reason = next(iter(headers.errors.items()))
             logging.warning("%s: %d of %d segments are left out: '%s': %s", split, len(headers.errors), len(texts), first, reason)
         paths[split] = out / f"{split}.jsonl.gz"
-        cuts = (cut(recording, folder, texts[id], corpus_dir.name) for id, recording in headers.recordings.items())
+        cuts = (cut(recording, texts[id], corpus_dir.name) for id, recording in headers.recordings.items())
         CutSet.from_cuts(cuts).to_file(paths[split])
     return paths
 
 
-def cut(recording: Recording, folder: str, text: str, language: str) -> MonoCut:
-    """Under an id of the whole corpus: the sets count from 0 each. Who speaks in a video is one speaker."""
-    id = f"{folder}-{recording.id}"
-    supervision = SupervisionSegment(id, recording.id, 0.0, recording.duration, text=text, speaker=id.rpartition("-")[0], language=language)
+def audio_path(corpus_dir: Path, id: str) -> Path:
+    """Ids begin with the folder, since each of them counts from 0."""
+    folder, _, segment = id.partition("-")
+    return corpus_dir.joinpath(folder, *segment.split("-")[:-1], f"{segment}.wav")
+
+
+def cut(recording: Recording, text: str, language: str) -> MonoCut:
+    """Who speaks in a video counts as one speaker."""
+    id = recording.id
+    supervision = SupervisionSegment(id, id, 0.0, recording.duration, text=text, speaker=id.rpartition("-")[0], language=language)
     return MonoCut(id, 0.0, recording.duration, 0, recording=recording, supervisions=[supervision])
