@@ -18,7 +18,7 @@ from asr.data.download import download_archive, download_corpus
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--lhotse", metavar="NAME", help="the corpus's name in lhotse.recipes")
-    source.add_argument("--url", help="address of a tar archive")
+    source.add_argument("--url", help="address of a tar or zip archive, or of a single file")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of lhotse's download, its value as YAML")
     parser.add_argument("--to", type=Path, required=True, help="the corpus's directory; left alone if it exists")
 

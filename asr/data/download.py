@@ -1,9 +1,11 @@
-"""Corpora from their publishers: by lhotse name, or as an archive at an address."""
+"""Corpora from their publishers: by lhotse name, or as an archive or a single file at an address."""
 from __future__ import annotations
 
 import difflib
 import inspect
+import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +49,12 @@ def can_download(name: str) -> bool:
 
 
 def download_archive(url: str, target: Path) -> Path:
-    """Fetches a tar archive (going on with a partial download) and unpacks it as ``target``, whole or not at all.
+    """Fetches a tar or zip archive (going on with a partial download) and unpacks it as ``target``, whole or not at all.
 
-    A single top-level folder in the archive is taken for the corpus itself. Members that would land outside are refused.
+    A single top-level folder in the archive is taken for the corpus itself. Members never land outside. Any other file becomes the only one
+    in ``target``.
     """
-    from lhotse.utils import resumable_download, safe_extract
+    from lhotse.utils import resumable_download
 
     if target.is_dir():
         return target
@@ -59,12 +62,26 @@ def download_archive(url: str, target: Path) -> Path:
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
         resumable_download(url, filename=archive)
-        with atomic_dir(target) as unpacked, tarfile.open(archive) as tar:
-            safe_extract(tar, path=unpacked)
-            _lift_single_folder(unpacked)
-    except (OSError, tarfile.TarError) as error:
+        with atomic_dir(target) as unpacked:
+            _unpack(archive, unpacked)
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ValueError(f"downloading {url} failed ({error}); {NO_NETWORK}") from error
     return target
+
+
+def _unpack(archive: Path, directory: Path) -> None:
+    from lhotse.utils import safe_extract
+
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(directory)  # which leaves '..' and leading slashes out of names
+    elif ".tar" in archive.suffixes or archive.suffix == ".tgz":
+        with tarfile.open(archive) as tar:
+            safe_extract(tar, path=directory)
+    else:
+        shutil.copy(archive, directory)
+        return
+    _lift_single_folder(directory)
 
 
 def _lift_single_folder(directory: Path) -> None:

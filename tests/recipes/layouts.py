@@ -1,6 +1,7 @@
 """Corpora of a minute in the layouts of the real ones, with speech from eSpeak NG: what recipes read is what their publishers ship."""
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import tarfile
@@ -34,6 +35,19 @@ THAI = (
 INDONESIAN = (
     "selamat pagi teman teman", "kami pergi ke pasar membeli buah", "hujan turun deras tadi malam", "anak anak bermain di halaman",
     "guru itu mengajar di kelas", "saya suka membaca buku lama", "mobil berhenti di dekat rumah", "air minum itu penting",
+)
+POLISH = (
+    "dzisiaj pada deszcz", "kot śpi na starym krześle", "idziemy razem do szkoły", "moja siostra lubi czytać książki",
+    "pociąg odjeżdża o siódmej", "zupa jest bardzo gorąca", "dzieci bawią się w ogrodzie", "proszę zamknąć okno",
+)
+CROATIAN = (
+    "danas je lijep i sunčan dan", "djeca se igraju u parku", "moramo donijeti ovu odluku", "gospodine predsjedniče hvala vam",
+    "građani čekaju naš odgovor", "to je važno pitanje za europu", "sutra ćemo glasovati", "podržavam prijedlog izvješća",
+)
+DANISH = ("vejret er godt i dag", "jeg drikker en kop kaffe", "børnene leger i haven", "toget kører klokken otte")
+GUJARATI = (
+    "આજે હવામાન ખૂબ સારું છે", "મને ગુજરાતી ભાષા ગમે છે", "બાળકો બગીચામાં રમે છે", "અમે કાલે બજારમાં જઈશું",
+    "આ પુસ્તક ઘણું રસપ્રદ છે", "ગાડી ક્યારે આવશે", "પાણી પીવું જરૂરી છે", "મારો ભાઈ શાળામાં ભણે છે",
 )
 
 
@@ -251,9 +265,82 @@ def gigaspeech2(root: Path, language: str = "th") -> Path:
     return root
 
 
+def mls(root: Path) -> Path:
+    """<split>/audio/<speaker>/<book>/<speaker>_<book>_<number>.opus, transcripts.txt for each split, metainfo.txt for all."""
+    speakers = count(4000)
+    about = ["SPEAKER   |   GENDER   | PARTITION   | MINUTES |  BOOK ID  |             TITLE            |            CHAPTER\n"]
+    for split, number in (("train", 24), ("dev", 4), ("test", 4)):
+        lines, speech = [], spoken(POLISH, "pl", number)
+        for start in range(0, number, 4):
+            speaker, book = next(speakers), 9000 + start
+            for index in range(start, start + 4):
+                id = f"{speaker}_{book}_{index:06d}"
+                write(root / f"{split}/audio/{speaker}/{book}/{id}.opus", speech[index], format="OGG", subtype="OPUS")
+                lines.append(f"{id}\t{POLISH[index % len(POLISH)]}\n")
+            about.append(f"{speaker}   |   F   |   {split}   |   0.1   |   {book}   |   Bajki   |   Rozdział {start}\n")
+        (root / split / "transcripts.txt").write_text("".join(lines), encoding="utf-8")
+    (root / "metainfo.txt").write_text("".join(about), encoding="utf-8")
+    return root
+
+
+def voxpopuli(root: Path) -> Path:
+    """raw_audios/original/<year>/<session>_original.ogg, and a table for each language with the voiced stretches of its sentences."""
+    columns = ("session_id", "id_", "vad", "split", "original_text", "normed_text", "speaker_id", "gender", "is_gold_transcript", "accent")
+    rows, sessions = ["|".join(columns)], count(1)
+    for split, number in (("train", 24), ("dev", 4), ("test", 4), ("", 4)):  # the last: what the publisher found to be transcribed wrongly
+        speech = spoken(CROATIAN, "hr", number)
+        for start in range(0, number, 4):
+            session = f"20180206-0900-PLENARY-{next(sessions)}"
+            samples, times = joined(speech[start:start + 4])
+            write(root / f"raw_audios/original/2018/{session}_original.ogg", samples)
+            for index, (begin, end) in enumerate(times, start):
+                id, voiced = f"hr_20180206-16:1{index % 4}:06_{index}", [(begin, round(begin + 0.4, 3)), (round(end - 0.4, 3), end)]
+                text = f"{CROATIAN[index % len(CROATIAN)]}."
+                speaker = "None" if index == 0 and split == "train" else f"{split}{start}"
+                rows.append("|".join((session, id, str(voiced), split, text.capitalize(), text, speaker, "female", "False", "None")))
+    table = root / "transcribed_data/hr/asr_hr.tsv.gz"
+    table.parent.mkdir(parents=True)
+    table.write_bytes(gzip.compress(("\n".join(rows) + "\n").encode()))
+    return root
+
+
+def ml_superb(root: Path) -> Path:
+    """<source>/<language>/wav/<id>.wav, and lists of id, original name and text: an hour and ten minutes of it to train on, dev, test."""
+    swahili, mandarin, danish = ("fleurs", "swa", SWAHILI, "sw"), ("fleurs", "cmn", MANDARIN, "cmn"), ("NST", "dan", DANISH, "da")
+    for source, language, texts, voice in (swahili, mandarin, danish):
+        folder, place = root / source / language, 0
+        speech = spoken(texts, voice, 16)
+        for name, number in (("1h_train", 12), ("10min_dev", 2), ("10min_test", 2)):
+            lines = []
+            for index in range(place, place + number):
+                id = f"{source}_{language}_{index:06d}"
+                write(folder / f"wav/{id}.wav", speech[index])
+                lines.append(f"{id}\t{10**6 + index}.wav\t{texts[index % len(texts)]}{' [šum]' if index % 5 == 0 else '.'}\n")
+            (folder / f"transcript_{name}.txt").write_text("".join(lines), encoding="utf-8")
+            if place == 0:
+                (folder / "transcript_10min_train.txt").write_text("".join(lines[:2]), encoding="utf-8")
+            place += number
+    return root
+
+
+def openslr_indic(root: Path) -> Path:
+    """female/ and male/, each an archive: line_index.tsv and <language><gender>_<speaker>_<number>.wav at 48 kHz, without splits."""
+    speech = spoken(GUJARATI, "gu", 32, 48000)
+    for part, gender in enumerate(("female", "male")):
+        lines = []
+        for index in range(16 * part, 16 * part + 16):
+            id = f"gu{gender[0]}_{index // 4:05d}_{10**9 + index:011d}"
+            write(root / gender / f"{id}.wav", speech[index], 48000)
+            text = GUJARATI[index % len(GUJARATI)].replace("\u0acd", "\u0acd\u200d")  # a virama and a joiner
+            lines.append(f"{id}\t{text}।\n")
+        (root / gender / "line_index.tsv").write_text("".join(lines), encoding="utf-8")
+    return root
+
+
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     layout.__name__: layout for layout in (
-        librispeech, mini_librispeech, aishell, commonvoice, tedlium3, an4, timit, fleurs, gigaspeech, gigaspeech2, wenetspeech
+        librispeech, mini_librispeech, aishell, commonvoice, tedlium3, an4, timit, fleurs, gigaspeech, gigaspeech2, wenetspeech,
+        mls, voxpopuli, ml_superb, openslr_indic,
     )
 }
 """By name of the recipe."""
