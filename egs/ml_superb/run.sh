@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ml_superb: an hour of speech in each of 123 languages, and five sentences in each of twenty more (ML-SUPERB; Shi et al. 2023,
-# arXiv 2305.10615), as the Interspeech 2024 challenge on discrete speech units takes it (Chang et al. 2024, arXiv 2406.07725).
+# ml_superb: an hour of speech from each source in 123 languages, and five sentences in each of twenty more (ML-SUPERB; Shi et al.
+# 2023, arXiv 2305.10615), as the Interspeech 2024 challenge on discrete speech units takes it (Chang et al. 2024, arXiv 2406.07725).
 #
 # The corpus has to be fetched by hand: it is a collection with a licence for each of its sources (multilingual.superbbenchmark.org).
 #
