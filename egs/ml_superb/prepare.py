@@ -1,4 +1,4 @@
-"""ML-SUPERB's set of an hour per language and source: <source>/<language>/transcript_*.txt, lines of id, original name and text, and wav/<id>.wav."""
+"""ML-SUPERB: <source>/<language>/transcript_*.txt, lines of id, original name and text, of an hour or ten minutes, and wav/<id>.wav."""
 from __future__ import annotations
 
 import re
