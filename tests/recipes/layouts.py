@@ -72,7 +72,7 @@ def write(path: Path, samples: np.ndarray, sample_rate: int = 16000, **how: str)
 def joined(speech: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[float, float]]]:
     """One recording of several utterances with half a second after each, and the seconds at which each of them begins and ends."""
     pieces = [np.concatenate([samples, np.zeros(8000, np.int16)]) for samples in speech]
-    starts = np.cumsum([0] + [len(piece) for piece in pieces])
+    starts = np.cumsum([0] + [len(piece) for piece in pieces]).tolist()
     return np.concatenate(pieces), [(start / 16000, (start + len(samples)) / 16000) for start, samples in zip(starts, speech)]
 
 
