@@ -334,7 +334,7 @@ def _search(
     shared_seconds = first_passes[key][1] if key in first_passes else 0.0
     if key not in first_passes:
         started = _now(encoder_out.frames_BSD.device)
-        paths = job.search.paths(encoder_out)
+        paths = job.search.paths(encoder_out, job.search.first.decode(encoder_out))
         first_passes[key] = paths, _now(encoder_out.frames_BSD.device) - started
     return job.search.rank(encoder_out, first_passes[key][0]), shared_seconds
 

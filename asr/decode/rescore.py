@@ -1,7 +1,7 @@
 """A second pass: the n-best list of another search, ranked again with more scorers.
 
-What a language model says of whole hypotheses costs one pass over each, however many frames there were, so a second pass can afford
-larger models than the beam. Shape legend: asr/types.py; U counts tokens of the longest hypothesis.
+What a language model or the attention decoder says of whole hypotheses costs one pass over each, however many frames there were, so a
+second pass can afford larger models than the beam. Shape legend: asr/types.py; U counts tokens of the longest hypothesis.
 """
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from asr.decode.attention import AttentionRescorer
 from asr.decode.scorer import Scorer
-from asr.decode.scorers import SCORERS, ScorerConfig
+from asr.decode.scorers import RESCORERS, RescorerConfig
 from asr.decode.search import SearchConfig, TransducerSearchConfig, posteriors
 from asr.types import EncoderOut, Hypothesis, Targets
 
@@ -36,7 +37,7 @@ class Rescore:
 
         type: Literal["rescore"] = "rescore"
         first: FirstPass
-        scorers: dict[str, ScorerConfig]  # type: ignore[valid-type]
+        scorers: dict[str, RescorerConfig]  # type: ignore[valid-type]
 
         def lang_files(self) -> tuple[str, ...]:
             return (*self.first.lang_files(), *(file for scorer in self.scorers.values() for file in scorer.lang_files()))
@@ -57,25 +58,28 @@ class Rescore:
 
         self.config, self.model = config, model
         self.first = build_search(config.first, model, tokenizer, lang)
-        self.scorers: dict[str, Scorer] = {
-            name: SCORERS[scorer.type](scorer, tokenizer, lang, model) for name, scorer in config.scorers.items()
+        self.scorers: dict[str, Scorer | AttentionRescorer] = {
+            name: RESCORERS[scorer.type](scorer, tokenizer, lang, model) for name, scorer in config.scorers.items()
         }
         self.context = getattr(self.first, "context", None)
 
     def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
-        """Best first, by the ranking of the first pass: ``modified_beam`` divides scores by lengths, others do not."""
-        return self.rank(encoder_out, self.paths(encoder_out))
+        return self.rank(encoder_out, self.paths(encoder_out, self.first.decode(encoder_out)))
 
     @torch.no_grad()
-    def paths(self, encoder_out: EncoderOut) -> Paths:
-        """All that does not depend on the scales of the second pass, so that a grid of them needs it once."""
-        found = self.first.decode(encoder_out)
-        sequences = [h.tokens for hypotheses in found for h in hypotheses]
-        device = encoder_out.frames_BSD.device
-        columns = {name: iter(total_scores(scorer, sequences, device).tolist()) for name, scorer in self.scorers.items()}
+    def paths(self, encoder_out: EncoderOut, found: list[list[Hypothesis]]) -> Paths:
+        """All that does not depend on the scales of the second pass, so that a grid of them needs it once. found: by the first pass."""
+        columns = {name: iter(self._totals(scorer, encoder_out, found)) for name, scorer in self.scorers.items()}
         return Paths(found, [[{name: next(column) for name, column in columns.items()} for _ in hypotheses] for hypotheses in found])
 
+    @staticmethod
+    def _totals(scorer: Scorer | AttentionRescorer, encoder_out: EncoderOut, found: list[list[Hypothesis]]) -> list[float]:
+        if isinstance(scorer, AttentionRescorer):
+            return scorer.totals(encoder_out, found)
+        return total_scores(scorer, [h.tokens for hypotheses in found for h in hypotheses], encoder_out.frames_BSD.device).tolist()
+
     def rank(self, encoder_out: EncoderOut, paths: Paths) -> list[list[Hypothesis]]:
+        """Best first, by the ranking of the first pass: ``modified_beam`` divides scores by lengths, others do not."""
         scales = {name: scorer.scale for name, scorer in self.config.scorers.items()}
         results = []
         for hypotheses, totals in zip(paths.hypotheses, paths.totals):

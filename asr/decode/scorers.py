@@ -1,4 +1,4 @@
-"""The table of scorers, and their weighted sum. Shape legend: asr/types.py; R counts scorers."""
+"""The tables of scorers, and their weighted sum. Shape legend: asr/types.py; R counts scorers."""
 from __future__ import annotations
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from asr.config import one_of
+from asr.decode.attention import AttentionRescorer
 from asr.decode.history import Emission, hypothesis
 from asr.decode.hotwords import Hotwords
 from asr.decode.lexicon import Lexicon
@@ -89,6 +90,9 @@ SCORERS: dict[str, Any] = {
     "ngram": Ngram, "neural_lm": NeuralLmScorer, "internal_lm": InternalLm, "lexicon": Lexicon, "hotwords": Hotwords, "length": Length,
 }
 ScorerConfig = one_of(SCORERS)
+RESCORERS: dict[str, Any] = {**SCORERS, "attention": AttentionRescorer}
+"""Of second passes: all scorers of beams, and what looks at the audio."""
+RescorerConfig = one_of(RESCORERS)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from asr.config import one_of
+from asr.losses.attention import AttentionLoss
 from asr.losses.ctc import CrCtc, Ctc
 from asr.losses.mvq import Mvq
 from asr.losses.mwer import Mwer, NBest
@@ -19,6 +20,7 @@ from asr.types import EncoderOut, LossOut, Targets
 
 LOSSES: dict[str, Any] = {
     "rnnt": Rnnt, "pruned_rnnt": PrunedRnnt, "tdt": Tdt, "pruned_tdt": PrunedTdt, "mwer": Mwer, "ctc": Ctc, "cr_ctc": CrCtc, "mvq": Mvq,
+    "attention": AttentionLoss,
 }
 LossConfig = one_of(LOSSES)
 

@@ -1,4 +1,4 @@
-"""The transducer: encoder, predictor and joiner, with an optional CTC head on the encoder.
+"""The transducer: encoder, predictor and joiner, with an optional CTC head and an optional attention decoder on the encoder.
 
 Graves, "Sequence Transduction with Recurrent Neural Networks", 2012. Shape legend: asr/types.py; J is the joiner's dimension.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.config import Config as BaseConfig
+from asr.models.attention_decoder import AttentionDecoder
 from asr.models.checkpointing import Checkpointing
 from asr.models.context import CONTEXTS, ContextConfig
 from asr.models.ctc import CtcHead
@@ -34,6 +35,7 @@ class Transducer(nn.Module):
     class Config(BaseConfig):
         """frontend: what makes numbers of discrete units; needed for them, and of no use for others.
         context: how the encoder sees the utterances before and after in the recording; null for not at all.
+        ctc, attention: more heads on the encoder, each trained by a loss of its own; null for none.
         """
 
         frontend: FrontendConfig | None = None  # type: ignore[valid-type]
@@ -42,6 +44,7 @@ class Transducer(nn.Module):
         predictor: PredictorConfig  # type: ignore[valid-type]
         joiner: Joiner.Config = Joiner.Config()
         ctc: CtcHead.Config | None = None
+        attention: AttentionDecoder.Config | None = None
 
     def __init__(
         self, config: "Transducer.Config", feature_dim: int, vocab_size: int, units: UnitSpace | None = None,
@@ -62,6 +65,9 @@ class Transducer(nn.Module):
         self.predictor: Any = PREDICTORS[config.predictor.type](config.predictor, vocab_size)
         self.joiner = Joiner(config.joiner, self.encoder.output_dim, self.predictor.output_dim, vocab_size)
         self.ctc = None if config.ctc is None else CtcHead(config.ctc, self.encoder.output_dim, vocab_size)
+        self.attention: Any = None
+        if config.attention is not None:
+            self.attention = AttentionDecoder(config.attention, self.encoder.output_dim, vocab_size)
 
     @staticmethod
     def _frontend(config: "Transducer.Config", feature_dim: int, units: UnitSpace | None) -> nn.Module | None:

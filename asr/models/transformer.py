@@ -1,4 +1,4 @@
-"""Self-attention with positions, and the feed-forward module: what Conformer and the Transformer predictor are made of.
+"""Self-attention with positions, and the feed-forward module: what Conformer, Transformer predictor and attention decoder are made of.
 
 Shape legend: asr/types.py; Q queries, K keys (the last Q of which are the queries' own frames), H attention heads, E channels of
 one head, R relative positions (K + Q - 1).
@@ -44,14 +44,18 @@ class Attention(nn.Module):
         split_2BHKE = key_value_BKC.view(batch, key_value_BKC.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         key_BHKE, value_BHKE = split_2BHKE.unbind(0)
         scores_BHQK = self.scores(query_BHQE / math.sqrt(dim // self.heads), key_BHKE, positions)
-        # The lowest finite number, not -inf: an utterance without frames must give something finite.
-        lowest = torch.finfo(scores_BHQK.dtype).min
-        weights_BHQK = scores_BHQK.masked_fill(~attended_BQK.unsqueeze(1), lowest).softmax(dim=-1)
-        mixed_BQD = (self.dropout(weights_BHQK) @ value_BHKE).transpose(1, 2).reshape(batch, queries, dim)
-        return self.dropout(self.output(mixed_BQD))
+        return self.dropout(self.output(attended(scores_BHQK, value_BHKE, attended_BQK, self.dropout)))
 
     def scores(self, query_BHQE: Tensor, key_BHKE: Tensor, positions: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def attended(scores_BHQK: Tensor, value_BHKE: Tensor, attended_BQK: Tensor, dropout: Dropout) -> Tensor:
+    """(B, Q, H * E): values weighted by the softmax of the scores, of the keys that may be attended to (bool, broadcastable)."""
+    # The lowest finite number, not -inf: an utterance without frames must give something finite.
+    lowest = torch.finfo(scores_BHQK.dtype).min
+    weights_BHQK = scores_BHQK.masked_fill(~attended_BQK.unsqueeze(1), lowest).softmax(dim=-1)
+    return (dropout(weights_BHQK) @ value_BHKE).transpose(1, 2).flatten(2)
 
 
 class RotaryAttention(Attention):

@@ -372,6 +372,27 @@ def test_streaming_and_long_recordings(root, capsys):
     assert lines[:2] == lines[2:] == [f"audio/{u.id}.wav\t{u.hyp}" for u in whole["greedy"] if u.id in ("dev-0", "dev-4")]
 
 
+def test_a_chunked_first_pass_is_rescored_by_the_attention_decoder_with_a_scale_tuned_on_dev(root):
+    encoder = {**CONFIG["model"]["encoder"], "causal": True, "chunk_sizes": [8], "left_frames": [16]}
+    model = {**CONFIG["model"], "encoder": encoder, "attention": {"dim": 16, "layers": 1, "heads": 2, "feedforward": 16}}
+    second = {"type": "rescore", "first": {"type": "modified_beam", "blank_penalty": 3.0}, "scorers": {"attention": {"type": "attention"}},
+              "tune": {"scorers.attention.scale": [0.3, 1.0]}, "nbest": 3}
+    (root / "exp/config.yaml").write_text(yaml.safe_dump({**CONFIG, "model": model, "decode": {"searches": {"u2": second}}}))
+    config = load_config(ExperimentConfig, root / "exp/config.yaml")
+    save_random_model(root / "exp", config, load_tokenizer(root / "exp/tokens"))
+    rows = []
+    for extra in ([], ["--set", "decode.chunk=0.15"]):
+        assert decode("--splits", "dev", "--tune", *extra) == 0
+        rows.append(hypotheses.read(root / "exp/decode/dev/u2.jsonl"))
+    scale = read_tuned(root / "exp/decode/tuned.json")["u2"].values["scorers.attention.scale"]
+    assert scale in (0.3, 1.0) and rows[1].header.scales == {"scorers.attention.scale": scale}
+    for whole, chunked in zip(rows[0].utterances, rows[1].utterances):
+        assert [c.tokens for c in whole.nbest] == [c.tokens for c in chunked.nbest] and any(c.tokens for c in whole.nbest)
+        for candidate in chunked.nbest:
+            assert candidate.score == pytest.approx(candidate.scores["model"] + scale * candidate.scores["attention"], abs=1e-3)
+    assert asr("transcribe", "--exp-dir", "exp", "--device", "cpu", "audio/dev-4.wav", "--set", "decode.max_duration=0.3", "--untuned") == 0
+
+
 def test_only_encoders_that_can_are_streamed(root, capsys):
     assert decode("--splits", "dev", "--searches", "greedy", "--set", "decode.chunk=0.15") == 2
     assert "streaming needs 'causal: true'" in capsys.readouterr().err

@@ -20,6 +20,7 @@ def build(**joiner) -> Transducer:
             "predictor": {"type": "stateless", "dim": 12},
             "joiner": {"dim": 10, **joiner},
             "ctc": {"dropout": 0.0},
+            "attention": {"dim": 12, "layers": 1, "heads": 2, "feedforward": 16, "dropout": 0.0},
         },
         "test",
     )

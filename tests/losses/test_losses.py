@@ -35,6 +35,7 @@ ALL = [
     {"type": "ctc", "prior_scale": 0.3},
     {"type": "ctc", "repeat_penalty": 0.5, "max_repeats": 1},
     {"type": "cr_ctc"},
+    {"type": "attention"},
 ]
 if fsa.available():
     ALL.append({"type": "pruned_rnnt", "range": 3, "engine": "k2"})
@@ -136,7 +137,8 @@ def test_the_smallest_utterances(model, values, frame_lens, token_lens):
 def test_gradcheck_through_the_whole_loss(values):
     torch.manual_seed(0)
     config = {"encoder": {"type": "conformer", "dim": 16, "layers": 1, "heads": 2}, "predictor": {"type": "stateless", "dim": 4},
-              "joiner": {"dim": 3, "durations": [0, 1, 2] if is_tdt(values) else []}}
+              "joiner": {"dim": 3, "durations": [0, 1, 2] if is_tdt(values) else []},
+              "attention": {"dim": 8, "layers": 1, "heads": 2, "feedforward": 4, "dropout": 0.0}}
     model = Transducer(validate(Transducer.Config, config, "test"), feature_dim=20, vocab_size=4).double()
     loss = build(model, loss=values).double()
     encoder_out, targets = make_batch([4, 3], [3, 2])
@@ -182,6 +184,8 @@ def test_mistakes_in_the_config_are_explained(model):
     headless = Transducer(Transducer.Config.model_validate({**HEADLESS}), feature_dim=20, vocab_size=5)
     with pytest.raises(ValueError, match="needs a CTC head"):
         build(headless, loss={"type": "ctc"})
+    with pytest.raises(ValueError, match="needs an attention decoder"):
+        build(headless, loss={"type": "attention"})
     with pytest.raises(ValueError, match="rnnt is for models without durations"):
         build(net_with([0, 1]), loss={"type": "mwer"})
 
