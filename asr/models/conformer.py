@@ -10,7 +10,7 @@ Shape legend: asr/types.py; K keys of the attention (the P frames remembered of 
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,8 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.models.checkpointing import Checkpointing
-from asr.models.chunks import ChunkConfig, visible, whole_chunks
+from asr.models.chunks import ChunkConfig, ChunkedEncoder, StreamState, visible, whole_chunks
 from asr.models.layers import Dropout, Linear
 from asr.models.memory import Memory
 from asr.models.subsampling import SUBSAMPLINGS, ConvSubsampling, SubsamplingConfig
@@ -35,9 +34,8 @@ SIZES: dict[str, dict[str, Any]] = {
 """As published (Gulati et al. 2020, table 1), but for the kernel, which is 32 frames wide there and must be odd here."""
 
 
-class Conformer(Checkpointing):
-    """A causal Conformer sees ``chunk_size`` frames at a time and ``left_frames`` before them, outside training as these attributes
-    say (initially the config's), in training as drawn anew for each batch."""
+class Conformer(ChunkedEncoder):
+    """See :class:`ChunkedEncoder` for what a causal one sees, and how it streams."""
 
     class Config(ChunkConfig):
         """size: what is not given comes from the named size, where there is one.
@@ -101,7 +99,7 @@ class Conformer(Checkpointing):
         x_BSD, lens_B = self.run(self.frontend, features_BTF, lens_B)
         x_BSD = self.dropout(x_BSD)
         frames = x_BSD.shape[1]
-        chunk, left = self._limits()
+        chunk, left = self.limits()
         valid_BS = torch.arange(frames, device=x_BSD.device) < lens_B.unsqueeze(1)
         positions = self.positions(frames, frames, x_BSD.dtype)
         attended_BSK = self._within_context(valid_BS, frames)
@@ -110,13 +108,6 @@ class Conformer(Checkpointing):
         for layer in self.layers:
             x_BSD = self.run(layer, x_BSD, positions, attended_BSK, valid_BS, chunk, None)
         return EncoderOut(x_BSD, lens_B)
-
-    def _limits(self) -> tuple[int, int]:
-        """Chunk size, and frames of left context; -1 for no limit."""
-        if not self.config.causal:
-            return -1, -1
-        chunk, left = self.config.draw() if self.training else (self.chunk_size, self.left_frames)
-        return chunk, whole_chunks(left, chunk)
 
     def _within_context(self, valid_BK: Tensor, queries: int) -> Tensor:
         """bool (B, Q or 1, K): which keys the last ``queries`` of them may attend to. valid_BK: which are frames of the utterance."""
@@ -137,64 +128,22 @@ class Conformer(Checkpointing):
         widths = {"keys_values": (left, 2 * self.output_dim)}
         if self.config.kernel:
             widths["convolution"] = (self.config.kernel // 2, self.output_dim)
-        nothing_B = torch.zeros(streams, dtype=torch.int64, device=device)
-        return StreamState(
-            torch.zeros(streams, 0, self.feature_dim, device=device), nothing_B,
-            tuple({name: torch.zeros(streams, *shape, device=device) for name, shape in widths.items()} for _ in self.layers),
-            nothing_B,
-        )
+        return StreamState.start(streams, self.feature_dim, None, [widths] * len(self.layers), device)
 
-    def step(
-        self, features_BTF: Tensor, state: StreamState, final: bool = False, lens_B: Tensor | None = None
-    ) -> tuple[EncoderOut, StreamState]:
-        """Takes the next features of every stream, any number of them, and gives the encoder frames they complete.
+    def embed_chunk(self, features_BTF: Tensor, state: StreamState, future: bool) -> tuple[Tensor, Tensor, StreamState]:
+        x_BQD, lens_B = self.frontend(features_BTF, state.feature_lens_B.clamp(max=features_BTF.shape[1]))
+        return x_BQD, lens_B, state
 
-        final: these are the last ones, so that what waits for more is computed now. lens_B: int64 (B,), how many of the features are
-        a stream's own, by default all; a stream that has fewer than the batch holds has ended, and gets none from then on.
-        The frames of all calls together are those of :meth:`forward` on the whole utterance (evaluation, same chunk size).
-        """
-        given_B = torch.full_like(state.feature_lens_B, features_BTF.shape[1]) if lens_B is None else lens_B
-        features_BTF = torch.cat((state.features_BTF, features_BTF), dim=1)
-        feature_lens_B, layers, frames_B = state.feature_lens_B + given_B, state.layers, state.frames_B
-        used = self.chunk_size * self.subsampling  # of the features that a chunk needs; the rest also belong to the next
-        needed = used - self.subsampling + self.min_frames
-        outputs = []
-        while features_BTF.shape[1] >= (self.min_frames if final else needed):
-            x_BQD, lens_B = self.frontend(features_BTF[:, :needed], feature_lens_B.clamp(max=needed))
-            x_BQD, layers = self._step_chunk(x_BQD, lens_B, layers, frames_B)
-            outputs.append(x_BQD)
-            features_BTF, feature_lens_B, frames_B = features_BTF[:, used:], (feature_lens_B - used).clamp(min=0), frames_B + lens_B
-        frames_BSD = torch.cat(outputs, dim=1) if outputs else features_BTF.new_zeros(len(features_BTF), 0, self.output_dim)
-        return EncoderOut(frames_BSD, frames_B - state.frames_B), StreamState(features_BTF, feature_lens_B, layers, frames_B)
-
-    def _step_chunk(
-        self, x_BQD: Tensor, lens_B: Tensor, layers: tuple[dict[str, Tensor], ...], frames_B: Tensor
-    ) -> tuple[Tensor, tuple[dict[str, Tensor], ...]]:
-        """Takes a chunk, the last of an utterance maybe a shorter one, through the layers. lens_B: its frames within the utterance."""
-        chunk, past = x_BQD.shape[1], layers[0]["keys_values"].shape[1]
-        frame_K = torch.arange(-past, chunk, device=x_BQD.device)
-        valid_BK = (frame_K >= -frames_B.unsqueeze(1)) & (frame_K < lens_B.unsqueeze(1))
-        attended_BQK = self._within_context(valid_BK, chunk)
-        positions = self.positions(chunk, past + chunk, x_BQD.dtype)
-        memories = [Memory(remembered) for remembered in layers]
+    def step_chunk(self, x_BSD: Tensor, lens_B: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        chunk, past = x_BSD.shape[1], state.layers[0]["keys_values"].shape[1]
+        frame_K = torch.arange(-past, chunk, device=x_BSD.device)
+        valid_BK = (frame_K >= -state.frames_B.unsqueeze(1)) & (frame_K < lens_B.unsqueeze(1))
+        attended_BSK = self._within_context(valid_BK, chunk)
+        positions = self.positions(chunk, past + chunk, x_BSD.dtype)
+        memories = [Memory(remembered) for remembered in state.layers]
         for layer, memory in zip(self.layers, memories):
-            x_BQD = layer(x_BQD, positions, attended_BQK, valid_BK[:, past:], chunk, memory)
-        return x_BQD, tuple(memory.following for memory in memories)
-
-
-@dataclass(frozen=True)
-class StreamState:
-    """All that a batch of streams remembers between two calls of :meth:`Conformer.step`; one row per stream everywhere.
-
-    features_BTF: features not used up yet, feature_lens_B: int64 (B,), how many of them are the stream's own.
-    layers: for each layer, its left context by name, (B, P, ...) each.
-    frames_B: int64 (B,), encoder frames so far.
-    """
-
-    features_BTF: Tensor
-    feature_lens_B: Tensor
-    layers: tuple[dict[str, Tensor], ...]
-    frames_B: Tensor
+            x_BSD = layer(x_BSD, positions, attended_BSK, valid_BK[:, past:], chunk, memory)
+        return x_BSD, replace(state, layers=tuple(memory.following for memory in memories), frames_B=state.frames_B + lens_B)
 
 
 class ConformerLayer(nn.Module):

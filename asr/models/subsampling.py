@@ -48,6 +48,10 @@ class ConvSubsampling(nn.Module):
         """Encoder frames of utterances of ``lens_B`` feature frames."""
         return ((lens_B - 1).div(2, rounding_mode="floor") - 1).div(2, rounding_mode="floor").clamp(min=0)
 
+    def features_needed(self, frames: int) -> int:
+        """Feature frames that so many encoder frames depend on."""
+        return (frames - 1) * self.factor + self.min_frames
+
     def forward(self, features_BTF: Tensor, lens_B: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, F) to (B, S, D) and lengths. Utterances shorter than ``min_frames`` get length 0."""
         missing = self.min_frames - features_BTF.shape[1]
@@ -84,6 +88,9 @@ class FrameSubsampling(nn.Module):
 
     def frames_out(self, lens_B: Tensor) -> Tensor:
         return lens_B.div(self.factor, rounding_mode="floor")
+
+    def features_needed(self, frames: int) -> int:
+        return frames * self.factor
 
     def forward(self, features_BTF: Tensor, lens_B: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, F) to (B, S, D) and lengths. Utterances shorter than ``min_frames`` get length 0."""

@@ -5,7 +5,7 @@ Letters beyond asr/types.py: C frames of a chunk, L frames of left context.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.models.checkpointing import Checkpointing
-from asr.models.chunks import visible, whole_chunks
+from asr.models.chunks import ChunkedEncoder, StreamState, visible, whole_chunks
 from asr.models.memory import Memory
 from asr.models.zipformer.attention import relative_positions
 from asr.models.zipformer.config import ZipformerConfig
@@ -89,29 +89,11 @@ class Stack(Checkpointing):
         return self.bypass(x_BTD, upsampled, step)
 
 
-@dataclass(frozen=True)
-class StreamState:
-    """All that a batch of streams remembers between two calls of :meth:`Zipformer.step`; one row per stream everywhere.
-
-    features_BTF: features not used up yet, feature_lens_B: int64 (B,), how many of them are the stream's own.
-    frontend: left context of the frontend's ConvNeXt layer, (B, L, Q, C).
-    layers: for each layer, stack by stack, its left context by name, (B, L, D) each.
-    frames_B: int64 (B,), frames at the stacks' rate that have been through them.
-    """
-
-    features_BTF: Tensor
-    feature_lens_B: Tensor
-    frontend: Tensor
-    layers: tuple[dict[str, Tensor], ...]
-    frames_B: Tensor
-
-
-class Zipformer(Checkpointing):
+class Zipformer(ChunkedEncoder):
     """Features at 100 Hz to frames at 25 Hz, or others at the rate that the config says; the width is that of the widest stack.
 
     Training needs to know the step (:meth:`set_step`), on which dropout, layer skipping and limits of activations depend.
-    A causal model sees ``chunk_size`` frames (at the stacks' rate) at a time and ``left_frames`` before them, outside training as these
-    attributes say (initially the config's), in training as drawn anew for each batch.
+    Chunks and left context count frames at the stacks' rate.
     """
 
     Config = ZipformerConfig
@@ -156,17 +138,10 @@ class Zipformer(Checkpointing):
         x = self.run(self.frontend, features_BTF[:, :longest], embedded_B if ragged else None, step)
         time = x.shape[1]
         x = F.pad(x, (0, 0, 0, -time % self.period))
-        chunk, left = self._limits()
+        chunk, left = self.limits()
         frames = self._frames(x.shape[1], embedded_B, ragged or x.shape[1] != time, chunk, left, step)
         out = self._through_stacks(x, frames, embedded_B, None, step)
         return EncoderOut(out[:, : self._halved(time)], self._halved(embedded_B))
-
-    def _limits(self) -> tuple[int, int]:
-        """Chunk size and left context in frames; -1 for no limit."""
-        if not self.config.causal:
-            return -1, -1
-        chunk, left = self.config.draw() if self.training else (self.chunk_size, self.left_frames)
-        return chunk, whole_chunks(left, chunk)
 
     def _frames(
         self, time: int, lens_B: Tensor, padded: bool, chunk: int, left: int, step: int | None
@@ -228,61 +203,27 @@ class Zipformer(Checkpointing):
         if not config.causal or chunk == -1 or left == -1:
             raise ValueError("streaming needs 'causal: true' and a decode_chunk_size and decode_left_frames other than -1")
         left = whole_chunks(left, chunk)
-        layers = []
+        widths: list[dict[str, tuple[int, int]]] = []
         for stack, dim, heads, kernel in zip(self.stacks, config.dims, config.heads, config.kernels):
             past = left // stack.factor
-            widths = {
+            widths += len(stack.layers) * [{
                 "keys": (past, heads * config.query_head_dim), "nonlinear": (past, 3 * dim // 4),
                 "values1": (past, heads * config.value_head_dim), "values2": (past, heads * config.value_head_dim),
                 "conv1": (kernel // 2, dim), "conv2": (kernel // 2, dim),
-            }
-            for _ in stack.layers:
-                layers.append({name: torch.zeros(streams, *shape, device=device) for name, shape in widths.items()})
-        features = torch.zeros(streams, 0, self.feature_dim, device=device)
-        nothing_B = torch.zeros(streams, dtype=torch.int64, device=device)
-        return StreamState(features, nothing_B, self.frontend.start(streams, device), tuple(layers), nothing_B)
+            }]
+        return StreamState.start(streams, self.feature_dim, self.frontend.start(streams, device), widths, device)
 
-    def step(
-        self, features_BTF: Tensor, state: StreamState, final: bool = False, lens_B: Tensor | None = None
-    ) -> tuple[EncoderOut, StreamState]:
-        """Takes the next features of every stream, any number of them, and gives the encoder frames they complete.
+    def final_rate(self, frames_B: Tensor) -> Tensor:
+        return self._halved(frames_B)
 
-        final: these are the last ones, so that what waits for more is computed now. lens_B: int64 (B,), how many of the features are
-        a stream's own, by default all; a stream that has fewer than the batch holds has ended, and gets none from then on.
-        The frames of all calls together are those of :meth:`forward` on the whole utterance (evaluation, same chunk size).
-        """
-        given_B = torch.full_like(state.feature_lens_B, features_BTF.shape[1]) if lens_B is None else lens_B
-        features = torch.cat((state.features_BTF, features_BTF), dim=1)
-        state = replace(state, features_BTF=features, feature_lens_B=state.feature_lens_B + given_B)
-        chunk, outputs, before_B = self.chunk_size, [], state.frames_B
-        needed, used = self.frontend.features_needed(chunk), chunk * self.frontend.factor
-        while state.features_BTF.shape[1] >= needed:
-            x, lens_B, state = self._embed_chunk(state.features_BTF[:, :needed], state, future=True)
-            out, state = self._step_chunk(x, lens_B.clamp(max=chunk), state)
-            outputs.append(out)
-            state = replace(
-                state, features_BTF=state.features_BTF[:, used:], feature_lens_B=(state.feature_lens_B - used).clamp(min=0)
-            )
-        if final and self.frontend.frames_out(state.features_BTF.shape[1]) > 0:
-            x, lens_B, state = self._embed_chunk(state.features_BTF, state, future=False)
-            for piece in x.split(chunk, dim=1):
-                out, state = self._step_chunk(piece, lens_B.clamp(max=chunk), state)
-                outputs.append(out)
-                lens_B = (lens_B - chunk).clamp(min=0)
-            state = replace(state, features_BTF=state.features_BTF[:, :0], feature_lens_B=torch.zeros_like(lens_B))
-        frames = torch.cat(outputs, dim=1) if outputs else features.new_zeros(features.shape[0], 0, self.output_dim)
-        return EncoderOut(frames, self._halved(state.frames_B) - self._halved(before_B)), state
-
-    def _embed_chunk(self, features: Tensor, state: StreamState, future: bool) -> tuple[Tensor, Tensor, StreamState]:
-        """Embeddings, how many of them are each stream's own (B,), counting those of the ``future``, and the state after them."""
+    def embed_chunk(self, features_BTF: Tensor, state: StreamState, future: bool) -> tuple[Tensor, Tensor, StreamState]:
         lens_B = self.frontend.frames_out(state.feature_lens_B).clamp(min=0)
-        x, past = self.frontend.step(features, lens_B, state.frontend, future)
+        x, past = self.frontend.step(features_BTF, lens_B, state.frontend, future)
         return x, lens_B, replace(state, frontend=past)
 
-    def _step_chunk(self, x_BTD: Tensor, lens_B: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
-        """x_BTD: at most a chunk of embeddings. lens_B: how many of them are each stream's own."""
-        time, chunk = x_BTD.shape[1], self.chunk_size
-        x = F.pad(x_BTD, (0, 0, 0, chunk - time))
+    def step_chunk(self, x_BSD: Tensor, lens_B: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        time, chunk = x_BSD.shape[1], self.chunk_size
+        x = F.pad(x_BSD, (0, 0, 0, chunk - time))
         padded = bool((lens_B < chunk).any())
         left = whole_chunks(self.left_frames, chunk)
         frames = {}
