@@ -1,14 +1,19 @@
-"""Features of recordings of any length, read and computed piece by piece. Shape legend: asr/types.py."""
+"""Features of audio files: of whole ones in batches, of recordings of any length piece by piece. Shape legend: asr/types.py."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import gcd
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.data.audio import read_audio
+from asr.features import Units
+from asr.types import Batch
 
 MARGIN = 0.1
 """Seconds of audio on each side of a piece that its features and its resampling may depend on."""
@@ -23,6 +28,43 @@ def duration(path: Path) -> float:
     except (soundfile.SoundFileError, OSError) as error:
         raise ValueError(f"{path}: not readable as audio ({error})") from None
     return float(info.frames / info.samplerate)
+
+
+def file_batches(paths: Iterable[Path], extractor: Any, seconds: float) -> Iterator[Batch]:
+    """The files in the order given, in batches of at most so many seconds, padding included, or of one file; ids are the paths.
+
+    extractor: of features, see ``asr.features.open_features``. Raises ValueError naming the file that is not readable or too short.
+    """
+    sample_rate = extractor.config.sample_rate
+    some: list[tuple[Path, Tensor]] = []
+    for path in paths:
+        samples = read_audio(path, sample_rate)
+        longest = max([len(samples), *(len(other) for _, other in some)])
+        if some and longest * (len(some) + 1) > seconds * sample_rate:
+            yield _batch(some, extractor)
+            some = []
+        some.append((path, samples))
+    if some:
+        yield _batch(some, extractor)
+
+
+def _batch(files: list[tuple[Path, Tensor]], extractor: Any) -> Batch:
+    features: list[Tensor] = []
+    starts: list[Tensor] = []
+    for path, samples in files:
+        try:
+            matrix = extractor(samples)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if isinstance(extractor, Units):
+            matrix, starts_T = extractor.view(matrix)
+            starts.append(starts_T)
+        features.append(matrix)
+    return Batch(
+        pad_sequence(features, batch_first=True, padding_value=extractor.config.padding_value), torch.tensor([len(f) for f in features]),
+        ids=tuple(str(path) for path, _ in files), texts=("",) * len(files),
+        durations=tuple(len(samples) / extractor.config.sample_rate for _, samples in files), unit_starts=tuple(starts) or None,
+    )
 
 
 def feature_pieces(path: Path, config: Any, extractor: Callable[[Tensor], Tensor], seconds: float) -> Iterator[Tensor]:

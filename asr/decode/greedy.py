@@ -8,14 +8,15 @@ Shape legend: asr/types.py; J is the joiner's dimension, W the window, L the num
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from asr.decode.history import Emission, after, hypothesis, joined
+from asr.decode.history import Emission, after, hypothesis
 from asr.decode.stepping import Frames, stepping
+from asr.decode.streaming import FrameSearch
 from asr.decode.topology import Topology, TopologyConfig
 from asr.models.layers import fixed
 from asr.types import BLANK, EncoderOut, Hypothesis
@@ -41,7 +42,9 @@ class StreamState:
     emissions: list[list[Emission]]
 
 
-class Greedy:
+class Greedy(FrameSearch):
+    """The score is the log-probability of the one path, durations included."""
+
     class Config(TopologyConfig):
         type: Literal["greedy"] = "greedy"
 
@@ -52,23 +55,12 @@ class Greedy:
         self.window = 1 if self.topology.jumps else WINDOW
 
     @torch.no_grad()
-    def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
-        """The score is the log-probability of the one path, durations included."""
-        return self.finish(replace(self.start(len(encoder_out.lens_B)), pending=encoder_out))
-
-    @torch.no_grad()
     def start(self, streams: int) -> StreamState:
         none_B = torch.zeros(streams, dtype=torch.int64, device=self.topology.durations_L.device)
         out_BD, state = self.predictor.start(streams, none_B.device)
         nothing = EncoderOut(out_BD.new_zeros(streams, 0, 0), none_B)
         predictor_BJ = self.joiner.project_predictor(out_BD)
         return StreamState(nothing, none_B, none_B, predictor_BJ, state, none_B.double(), [[] for _ in range(streams)])
-
-    @torch.no_grad()
-    def advance(self, encoder_out: EncoderOut, state: StreamState) -> StreamState:
-        """Frames are searched when no move from them can lead beyond those that have come: the end may yet cut it off."""
-        pending = joined(state.pending, encoder_out)
-        return self._search(replace(state, pending=pending), (pending.lens_B - self.topology.reach + 1).clamp(min=0))
 
     @torch.no_grad()
     def finish(self, state: StreamState) -> list[list[Hypothesis]]:
@@ -79,7 +71,6 @@ class Greedy:
         return [[hypothesis(emissions, score, {"model": score}, self.topology.learnt)] for emissions, score in pairs]
 
     def _search(self, before: StreamState, until_B: Tensor) -> StreamState:
-        """The state after the first ``until_B`` of the pending frames."""
         joiner, predictor, topology = self.joiner, self.predictor, self.topology
         frames_BSD, lens_B = before.pending.frames_BSD, before.pending.lens_B
         until_B = topology.first_places(until_B)

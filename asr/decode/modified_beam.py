@@ -20,9 +20,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr.decode.history import History, Step, after, joined
+from asr.decode.history import History, Step, after
 from asr.decode.scorers import Fusion, FusionState, ScorerConfig, rearrange
 from asr.decode.stepping import Frames, stepping
+from asr.decode.streaming import FrameSearch
 from asr.decode.topology import Topology, TopologyConfig
 from asr.models.layers import fixed
 from asr.types import BLANK, EncoderOut, Hypothesis
@@ -109,7 +110,9 @@ class StreamState:
     history: History
 
 
-class ModifiedBeam:
+class ModifiedBeam(FrameSearch):
+    """Best first by score / (tokens + context blanks), the ranking icefall's recipes use."""
+
     class Config(TopologyConfig):
         """beam: hypotheses per utterance. scorers: added to the model's log-probability, each by its scale."""
 
@@ -133,11 +136,6 @@ class ModifiedBeam:
         self.is_token_21 = torch.arange(2, device=self.kind_X.device).bool().unsqueeze(1)
 
     @torch.no_grad()
-    def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
-        """Best first by score / (tokens + context blanks), the ranking icefall's recipes use."""
-        return self.finish(replace(self.start(len(encoder_out.lens_B)), pending=encoder_out))
-
-    @torch.no_grad()
     def start(self, streams: int) -> StreamState:
         k, device = self.config.beam, self.kind_X.device
         out_ND, state = self.predictor.start(streams * k, device)
@@ -155,12 +153,6 @@ class ModifiedBeam:
         return StreamState(EncoderOut(scores_BK.new_zeros(streams, 0, 0), none_B), none_B, beam, none_B.double(), History(streams, k))
 
     @torch.no_grad()
-    def advance(self, encoder_out: EncoderOut, state: StreamState) -> StreamState:
-        """Frames are searched when no move from them can lead beyond those that have come: the end may yet cut it off."""
-        pending = joined(state.pending, encoder_out)
-        return self._search(replace(state, pending=pending), (pending.lens_B - self.topology.reach + 1).clamp(min=0))
-
-    @torch.no_grad()
     def finish(self, state: StreamState) -> list[list[Hypothesis]]:
         return self._read(self._search(state, state.pending.lens_B), final=True)
 
@@ -169,7 +161,6 @@ class ModifiedBeam:
         return self._read(state, final=False)
 
     def _search(self, state: StreamState, until_B: Tensor) -> StreamState:
-        """The state after the first ``until_B`` of the pending frames."""
         beam, steps, done = replace(state.beam, lens_B=state.pending.lens_B), [], []
         until_B = self.topology.first_places(until_B)
         if not bool((beam.place_B < until_B).any()):

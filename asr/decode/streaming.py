@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr.decode.history import joined
 from asr.decode.search import Search, StreamingSearch
+from asr.decode.topology import Topology
 from asr.decode.words import Part, joined_parts
 from asr.types import EncoderOut, Hypothesis
 
@@ -19,6 +20,32 @@ WINDOW, CONTEXT = 30.0, 2.0
 """Seconds between two cuts at most, and beyond the cuts that are recognised, too, and thrown away."""
 PAUSE, CHOICE = 0.3, 10.0
 """A cut is made in the middle of the quietest so many seconds, among the last so many that it may be made in."""
+
+
+class FrameSearch:
+    """Base of the searches of transducers, in the states of which ``pending`` are the frames that are not done with."""
+
+    topology: Topology
+
+    def start(self, streams: int) -> Any:
+        raise NotImplementedError
+
+    def finish(self, state: Any) -> list[list[Hypothesis]]:
+        raise NotImplementedError
+
+    def _search(self, state: Any, until_B: Tensor) -> Any:
+        """The state after the first ``until_B`` of the pending frames."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def decode(self, encoder_out: EncoderOut) -> list[list[Hypothesis]]:
+        return self.finish(replace(self.start(len(encoder_out.lens_B)), pending=encoder_out))
+
+    @torch.no_grad()
+    def advance(self, encoder_out: EncoderOut, state: Any) -> Any:
+        """Frames are searched when no move from them can lead beyond those that have come: the end may yet cut it off."""
+        pending = joined(state.pending, encoder_out)
+        return self._search(replace(state, pending=pending), (pending.lens_B - self.topology.reach + 1).clamp(min=0))
 
 
 def can_stream(model: Any) -> bool:
