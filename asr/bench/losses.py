@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from asr import fsa
-from asr.bench.timing import best_time
+from asr.bench.timing import best_time, resident
 from asr.losses import build_losses
 from asr.losses.arcs import next_tokens
 from asr.losses.engines import Engine
@@ -111,14 +111,6 @@ def build(vocab: int, durations: tuple[int, ...], device: str) -> Transducer:
     }
     torch.manual_seed(0)
     return Transducer(Transducer.Config.model_validate(config), feature_dim=80, vocab_size=vocab).to(device)
-
-
-def resident(field: str) -> int:
-    """Bytes of this process that are, or at most were, in memory (Linux's VmRSS and VmHWM)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
 
 
 def peak_memory(run: Callable[[], object], device: str) -> int:

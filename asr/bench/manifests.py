@@ -18,6 +18,7 @@ from array import array
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
+from asr.bench.timing import resident
 from asr.data import BatchConfig, iterate_cuts, iterate_transcripts, read_cuts
 from asr.data.manifests import Lines
 from asr.data.shar import SharPlan
@@ -115,12 +116,6 @@ def _measure(way: str, directory: Path, sender: Any) -> None:
     before, started = resident("VmRSS"), time.monotonic()
     count = WAYS[way](directory)
     sender.send(Found(count, resident("VmHWM") - before, time.monotonic() - started))
-
-
-def resident(field: str) -> int:
-    """Bytes of this process that are, or at most were, in memory (Linux's VmRSS and VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

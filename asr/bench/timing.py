@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Callable
 
 import torch
@@ -21,3 +22,11 @@ def best_time(run: Callable[[], object], seconds: float, device: str = "cpu") ->
         elapsed = clock() - start
         best, spent = min(best, elapsed), spent + elapsed
     return best
+
+
+def resident(field: str) -> int:
+    """Bytes of this process that are, or at most were, in memory (Linux's VmRSS and VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")

@@ -1,7 +1,8 @@
-"""Measure time and memory of one part, on made-up data: see docs/benchmarks.md.
+"""Measure time and memory of one part: see docs/benchmarks.md.
 
     asr bench losses --sizes 8,100,20,500
-    asr bench                                    # all of them, with their defaults
+    asr bench decode --exp-dir exp/conformer     # with a trained model
+    asr bench                                    # all on made-up data, with their defaults
 
 Each prints one table. Measure on a machine that does nothing else.
 """
@@ -15,12 +16,16 @@ import sys
 BENCHMARKS = {
     "losses": "transducer losses and their engines, beside k2's and torchaudio's",
     "search": "greedy and beam search with RNN-T and TDT",
+    "decode": "a trained model: real-time factors by component, searches beside greedy search, memory over hours",
     "encoder": "Zipformer: training and inference",
     "checkpointing": "activation checkpointing of an encoder",
     "graphs": "decoding graphs of a large vocabulary, from a folder of texts",
     "manifests": "memory of going through manifests of many utterances",
 }
 """Benchmark -> one line of help; the module is asr/bench/<name>.py."""
+
+OF_A_MODEL = ("decode",)
+"""Those that need a trained model, which 'asr bench' alone leaves out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +45,9 @@ def run(args: argparse.Namespace) -> int:
         args.benchmark(args)
         return 0
     for name in BENCHMARKS:  # in processes of their own, so that memory is each one's
+        if name in OF_A_MODEL:
+            print(f"== {name}: needs a trained model, asr bench {name} --exp-dir DIR")
+            continue
         print(f"== {name}", flush=True)
         if status := subprocess.run([sys.executable, "-m", "asr", "bench", name], check=False).returncode:
             return status

@@ -19,7 +19,8 @@ import torch
 
 from asr.cli.program import config_arguments, open_experiment
 from asr.cli.recogniser import load_recogniser, recogniser_arguments
-from asr.data.recordings import duration, feature_pieces, file_batches
+from asr.data.audio import read_audio
+from asr.data.recordings import audio_batches, duration, feature_pieces
 from asr.decode import build_search, to_text, to_tokens, to_words
 from asr.decode.driver import Recogniser, basis_of, find_tuned
 from asr.decode.streaming import recognise
@@ -27,8 +28,6 @@ from asr.decode.words import Clock
 from asr.features import Units, open_features
 from asr.score import calibration
 from asr.types import Hypothesis
-
-PIECE = 10.0  # seconds of a long recording that are read at a time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,10 +68,11 @@ def _recognised(
     limit = config.decode.max_duration
     for in_pieces, group in groupby(args.audio, key=lambda path: not isinstance(extractor, Units) and duration(path) > limit):
         for path in group if in_pieces else ():
-            pieces = feature_pieces(path, config.features, extractor, PIECE)
+            pieces = feature_pieces(path, config.features, extractor)
             found = recognise(recogniser, search, pieces, config.features.padding_value, limit)
             yield str(path), found, recogniser.seconds_per_frame
-        for batch in () if in_pieces else file_batches(group, extractor, limit):
+        audio = ((str(path), read_audio(path, config.features.sample_rate)) for path in group)
+        for batch in () if in_pieces else audio_batches(audio, extractor, limit):
             batch = batch.to(args.device)
             results = search.decode(recogniser.model.encode(batch.features_BTF, batch.feature_lens_B))
             clocks = [recogniser.clock(starts) for starts in batch.unit_starts or len(batch) * (None,)]

@@ -1,4 +1,4 @@
-"""Features of audio files: of whole ones in batches, of recordings of any length piece by piece. Shape legend: asr/types.py."""
+"""Features of audio: of whole utterances in batches, of recordings of any length piece by piece. Shape legend: asr/types.py."""
 from __future__ import annotations
 
 import math
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.data.audio import read_audio
 from asr.features import Units
 from asr.types import Batch
+
+PIECE = 10.0
+"""Seconds of a long recording that are read and computed at a time."""
 
 MARGIN = 0.1
 """Seconds of audio on each side of a piece that its features and its resampling may depend on."""
@@ -30,44 +32,42 @@ def duration(path: Path) -> float:
     return float(info.frames / info.samplerate)
 
 
-def file_batches(paths: Iterable[Path], extractor: Any, seconds: float) -> Iterator[Batch]:
-    """The files in the order given, in batches of at most so many seconds, padding included, or of one file; ids are the paths.
+def audio_batches(audio: Iterable[tuple[str, Tensor]], extractor: Any, seconds: float) -> Iterator[Batch]:
+    """Utterances (id, samples) in the order given, in batches of at most so many seconds, padding included, or of one utterance.
 
-    extractor: of features, see ``asr.features.open_features``. Raises ValueError naming the file that is not readable or too short.
+    extractor: of features, see ``asr.features.open_features``. Raises ValueError naming the utterance that is too short.
     """
-    sample_rate = extractor.config.sample_rate
-    some: list[tuple[Path, Tensor]] = []
-    for path in paths:
-        samples = read_audio(path, sample_rate)
+    some: list[tuple[str, Tensor]] = []
+    for id, samples in audio:
         longest = max([len(samples), *(len(other) for _, other in some)])
-        if some and longest * (len(some) + 1) > seconds * sample_rate:
+        if some and longest * (len(some) + 1) > seconds * extractor.config.sample_rate:
             yield _batch(some, extractor)
             some = []
-        some.append((path, samples))
+        some.append((id, samples))
     if some:
         yield _batch(some, extractor)
 
 
-def _batch(files: list[tuple[Path, Tensor]], extractor: Any) -> Batch:
+def _batch(audio: list[tuple[str, Tensor]], extractor: Any) -> Batch:
     features: list[Tensor] = []
     starts: list[Tensor] = []
-    for path, samples in files:
+    for id, samples in audio:
         try:
             matrix = extractor(samples)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{id}: {error}") from None
         if isinstance(extractor, Units):
             matrix, starts_T = extractor.view(matrix)
             starts.append(starts_T)
         features.append(matrix)
     return Batch(
         pad_sequence(features, batch_first=True, padding_value=extractor.config.padding_value), torch.tensor([len(f) for f in features]),
-        ids=tuple(str(path) for path, _ in files), texts=("",) * len(files),
-        durations=tuple(len(samples) / extractor.config.sample_rate for _, samples in files), unit_starts=tuple(starts) or None,
+        ids=tuple(id for id, _ in audio), texts=("",) * len(audio),
+        durations=tuple(len(samples) / extractor.config.sample_rate for _, samples in audio), unit_starts=tuple(starts) or None,
     )
 
 
-def feature_pieces(path: Path, config: Any, extractor: Callable[[Tensor], Tensor], seconds: float) -> Iterator[Tensor]:
+def feature_pieces(path: Path, config: Any, extractor: Callable[[Tensor], Tensor], seconds: float = PIECE) -> Iterator[Tensor]:
     """Features (T, F) of about so many seconds each, which together are those of the whole recording, channels averaged.
 
     config, extractor: of features as in ``asr.features.FEATURES``; what they make of a frame depends on ``MARGIN`` seconds around it.

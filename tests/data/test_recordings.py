@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from asr.data.audio import read_audio
-from asr.data.recordings import duration, feature_pieces, file_batches
+from asr.data.recordings import audio_batches, duration, feature_pieces
 from asr.features import FEATURES
 
 
@@ -28,20 +28,17 @@ def test_pieces_equal_the_features_of_the_whole(tmp_path, rate, wanted, samples)
     assert len(pieces) > 1 if samples == 200000 else len(pieces) <= 2
 
 
-def test_files_come_in_order_in_batches_of_limited_length(tmp_path):
-    generator = np.random.default_rng(0)
+def test_utterances_come_in_order_in_batches_of_limited_length():
+    generator = torch.Generator().manual_seed(0)
     seconds = {"a": 1.0, "b": 0.5, "c": 2.5, "d": 0.2, "e": 0.3}
-    paths = [tmp_path / f"{name}.wav" for name in seconds]
-    for path in paths:
-        soundfile.write(path, 0.1 * generator.normal(size=int(8000 * seconds[path.stem])), 8000)
+    audio = {id: 0.1 * torch.randn(int(8000 * s), generator=generator) for id, s in seconds.items()}
     extractor = FEATURES["fbank"](FEATURES["fbank"].Config(sample_rate=8000, num_mel_bins=20))
-    batches = list(file_batches(iter(paths), extractor, 2.0))
-    assert [[id[-5] for id in batch.ids] for batch in batches] == [["a", "b"], ["c"], ["d", "e"]]
+    batches = list(audio_batches(audio.items(), extractor, 2.0))
+    assert [batch.ids for batch in batches] == [("a", "b"), ("c",), ("d", "e")]
     for batch in batches:
-        for id, duration_s, features_TF, length in zip(batch.ids, batch.durations, batch.features_BTF, batch.feature_lens_B.tolist()):
-            assert duration_s == pytest.approx(duration(id))
-            torch.testing.assert_close(features_TF[:length], extractor(read_audio(id, 8000)))
+        assert batch.durations == pytest.approx([seconds[id] for id in batch.ids])
+        for id, features_TF, length in zip(batch.ids, batch.features_BTF, batch.feature_lens_B.tolist()):
+            torch.testing.assert_close(features_TF[:length], extractor(audio[id]))
             assert (features_TF[length:] == extractor.config.padding_value).all()
-    soundfile.write(paths[1], np.zeros(3), 8000)
-    with pytest.raises(ValueError, match="b.wav: .*"):
-        list(file_batches(paths, extractor, 2.0))
+    with pytest.raises(ValueError, match="f: .*"):
+        list(audio_batches([("f", torch.zeros(3))], extractor, 2.0))
