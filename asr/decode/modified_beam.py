@@ -133,7 +133,6 @@ class ModifiedBeam(FrameSearch):
         self.context = getattr(model.predictor, "context_size", 1)
         self.kind_X = torch.ones(1 + min(config.beam, model.vocab_size - 1), dtype=torch.int64, device=self.topology.durations_L.device)
         self.kind_X[0] = 0
-        self.is_token_21 = torch.arange(2, device=self.kind_X.device).bool().unsqueeze(1)
 
     @torch.no_grad()
     def start(self, streams: int) -> StreamState:
@@ -225,24 +224,22 @@ class ModifiedBeam(FrameSearch):
         tokens_MX = F.pad(token_MC + 1, (1, 0), value=BLANK)
         confidences_MX = self.topology.unpenalised(log_probs_MV.gather(1, tokens_MX), log_probs_MV[:, :1])
 
-        durations_L, lens_M11 = self.topology.durations_L, beam.lens_B[utterance_M].view(-1, 1, 1)
-        places_M2L = self.topology.move(beam.place_B[utterance_M].view(-1, 1, 1), durations_L, self.is_token_21, lens_M11)
-        lasting_M2L = merge(lasting_ML.unsqueeze(1).expand(places_M2L.shape), places_M2L)
+        places_B2L, lasting_M2L = self.topology.landings(beam.place_B, beam.lens_B, lasting_ML, utterance_M)
         scores_MXL = scores_MX.unsqueeze(2) + lasting_M2L.index_select(1, self.kind_X)
 
         scores_NY = torch.full((count * k, scores_MXL[0].numel()), -math.inf, device=ready_M.device)
         scores_NY[:, 0] = beam.scores_BK.view(-1)
-        tokens_NY = torch.full_like(scores_NY, BLANK, dtype=torch.int64)
         places_NY = beam.places_BK.view(-1, 1).repeat(1, scores_NY.shape[1])
         scores_NY.index_copy_(0, ready_M, scores_MXL.flatten(1))
-        tokens_NY.index_copy_(0, ready_M, tokens_MX.repeat_interleave(len(durations_L), dim=1))
-        places_NY.index_copy_(0, ready_M, places_M2L.index_select(1, self.kind_X).flatten(1))
+        places_NY.index_copy_(0, ready_M, places_B2L.index_select(1, self.kind_X).flatten(1).index_select(0, utterance_M))
         scores_BK, choice_BK = scores_NY.view(count, -1).topk(k)
         parents_BK = torch.div(choice_BK, scores_NY.shape[1], rounding_mode="floor")
-        tokens_BK, places_BK = (values_NY.view(count, -1).gather(1, choice_BK) for values_NY in (tokens_NY, places_NY))
-        confidences_NX = scores_NY.new_zeros(count * k, confidences_MX.shape[1]).index_copy_(0, ready_M, confidences_MX)
-        kinds_BK = torch.div(choice_BK, len(durations_L), rounding_mode="floor")  # X and Y are both counted on from slot to slot
-        return Choice(parents_BK, tokens_BK, scores_BK, places_BK, confidences_NX.view(count, -1).gather(1, kinds_BK))
+        places_BK = places_NY.view(count, -1).gather(1, choice_BK)
+        kinds_BK = torch.div(choice_BK, lasting_ML.shape[1], rounding_mode="floor")  # X and Y are both counted on from slot to slot
+        tokens_NX = torch.full((count * k, len(self.kind_X)), BLANK, device=ready_M.device).index_copy_(0, ready_M, tokens_MX)
+        confidences_NX = scores_NY.new_zeros(tokens_NX.shape).index_copy_(0, ready_M, confidences_MX)
+        tokens_BK, confidences_BK = (values_NX.view(count, -1).gather(1, kinds_BK) for values_NX in (tokens_NX, confidences_NX))
+        return Choice(parents_BK, tokens_BK, scores_BK, places_BK, confidences_BK)
 
     def _extend(self, beam: Beam, choice: Choice) -> Beam:
         """The beam after ``choice``: equal hypotheses merged, those that took a token with new predictions. ``beam`` is given up."""
@@ -256,12 +253,13 @@ class ModifiedBeam(FrameSearch):
             place_B = places_BK.min(1).values
 
         tokens_BK = choice.tokens_BK.masked_fill(~alive_BK, BLANK)
-        rearrange([beam.predictor_NJ, *beam.state], choice.parents_BK)
-        if beam.fusion is not None:
-            self.fusion.extend(beam.fusion, choice.parents_BK, tokens_BK)
+        rearrange([beam.predictor_NJ, *beam.state, *(beam.fusion.tensors() if beam.fusion is not None else ())], choice.parents_BK)
         grown = (tokens_BK != BLANK).view(-1).nonzero().squeeze(1)
         if len(grown):
-            out, new_state = self.predictor.step(tokens_BK.view(-1)[grown], tuple(part.index_select(0, grown) for part in beam.state))
+            taken = tokens_BK.view(-1)[grown]
+            if beam.fusion is not None:
+                self.fusion.step(beam.fusion, grown, taken)
+            out, new_state = self.predictor.step(taken, tuple(part.index_select(0, grown) for part in beam.state))
             beam.predictor_NJ.index_copy_(0, grown, self.joiner.project_predictor(out))
             for part, new in zip(beam.state, new_state):
                 part.index_copy_(0, grown, new)
@@ -287,5 +285,8 @@ def extend_hashes(hashes: Tensor, tokens: Tensor) -> Tensor:
 def merge(scores: Tensor, keys: Tensor) -> Tensor:
     """Scores (..., X) after those of equal keys (..., X) have been log-added into the first of them; the others get -inf."""
     equal = keys.unsqueeze(-1) == keys.unsqueeze(-2)
+    later = equal.tril(-1).any(-1)
+    if not later.any():
+        return scores
     totals = scores.unsqueeze(-2).masked_fill(~equal, -math.inf).logsumexp(-1)
-    return totals.masked_fill(equal.tril(-1).any(-1), -math.inf)
+    return totals.masked_fill(later, -math.inf)

@@ -49,6 +49,33 @@ class Topology:
         self.jumps = self.reach > 1
         self.lockstep = not self.jumps and self.symbols == 1
         self.blank_penalty = config.blank_penalty
+        self.offsets_Z2L, self.landing_Z2LL = self._landings()
+
+    def _landings(self) -> tuple[Tensor, Tensor]:
+        """Of a blank and of any token: the places that each duration moves on by, and which durations land where others do.
+
+        Z counts tokens emitted at the frame so far, and for each number of them, frames that are left, up to those that matter.
+        The second is 0 where a duration (the last L) lands at the place of another (the L before), of which it is the first, else -inf.
+        """
+        device, left = self.durations_L.device, self.reach + 1
+        emitted_Z11 = torch.arange(self.symbols, device=device).repeat_interleave(left).view(-1, 1, 1)
+        left_Z11 = torch.arange(left, device=device).repeat(self.symbols).view(-1, 1, 1)
+        is_token_21 = torch.arange(2, device=device).bool().unsqueeze(1)
+        offsets_Z2L = self.move(emitted_Z11, self.durations_L, is_token_21, left_Z11) - emitted_Z11
+        same_Z2LL = offsets_Z2L.unsqueeze(-1) == offsets_Z2L.unsqueeze(-2)
+        first_Z2L1 = ~same_Z2LL.tril(-1).any(-1, keepdim=True)
+        return offsets_Z2L, torch.zeros(same_Z2LL.shape, device=device).masked_fill(~(same_Z2LL & first_Z2L1), -math.inf)
+
+    def landings(self, places_B: Tensor, lens_B: Tensor, durations_ML: Tensor, utterance_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Where moves lead, (B, 2, L), by a blank and by any token of each duration, and log-probabilities of durations (M, 2, L): those
+        that lead to the same place are log-added into the first of them, the others being -inf.
+
+        places_B: before the ends lens_B. durations_ML: log-probabilities of hypotheses of the utterances ``utterance_M``.
+        """
+        left_B = (lens_B - self.frames(places_B)).clamp(max=self.reach)
+        z_B = left_B if self.symbols == 1 else places_B % self.symbols * (self.reach + 1) + left_B
+        lasting_M2LL = self.landing_Z2LL[z_B.index_select(0, utterance_M)] + durations_ML.view(-1, 1, 1, len(self.durations_L))
+        return places_B.view(-1, 1, 1) + self.offsets_Z2L[z_B], lasting_M2LL.logsumexp(-1)
 
     def log_probs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of tokens (..., V), after the blank penalty, and of durations (..., L). ``logits`` is given up."""
