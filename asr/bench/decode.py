@@ -38,7 +38,8 @@ from asr.lang import Lang
 from asr.types import Batch
 
 PHRASES = 20
-TARGETS = {"beam": 4, "beam_scorers": 6}
+BEAM, BEAM_AND_ALL = "beam 4", "beam 4, hot words, n-gram"
+TARGETS = {BEAM: 4, BEAM_AND_ALL: 6}
 """How many times the time of greedy search a search may take."""
 
 
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
                 driver = Driver(recogniser, {last: searches[last]}, build, directory / "tuned.json")
                 long_test_set(driver, cuts, loader, args.hours, directory)
             if args.recording_hours:
-                hours, search = args.recording_hours, build(searches["beam"])
+                hours, search = args.recording_hours, build(searches[BEAM])
                 long_recording(recogniser, search, extractor, audio.values(), hours, config.decode.max_duration, directory)
 
 
@@ -99,11 +100,9 @@ def searches_for(texts: list[str]) -> dict[str, Any]:
     """Greedy search, modified beam search, and that with hot words from ``texts`` and an n-gram."""
     phrases = list(dict.fromkeys(" ".join(text.split()[:2]) for text in texts if text))[:PHRASES]
     scorers = {"ngram": {"type": "ngram"}, "hot": {"type": "hotwords", "phrases": dict.fromkeys(phrases, 1.0)}}
-    values = {
-        "greedy": {"type": "greedy"}, "beam": {"type": "modified_beam", "beam": 4},
-        "beam_scorers": {"type": "modified_beam", "beam": 4, "scorers": scorers},
-    }
-    return DecodeConfig.model_validate({"searches": values}).searches
+    beam = {"type": "modified_beam", "beam": 4}
+    searches = {"greedy": {"type": "greedy"}, BEAM: beam, BEAM_AND_ALL: {**beam, "scorers": scorers}}
+    return DecodeConfig.model_validate({"searches": searches}).searches
 
 
 def speed(
@@ -123,25 +122,24 @@ def speed(
 
     encoded = [encode(batch) for batch in batches]
     print(f"{seconds:.0f} s in {len(batches)} batches, {sum(int(out.lens_B.sum()) for out in encoded)} encoder frames\n")
-    print(f"{'':<38}{'seconds':>9}{'real-time factor':>18}{'x greedy':>10}")
+    print(f"{'':<28}{'seconds':>9}{'real-time factor':>18}{'x greedy':>10}")
 
     def report(part: str, elapsed: float, greedy: float | None = None, target: int | None = None) -> None:
         ratio = "" if greedy is None else f"{elapsed / greedy:>10.2f}" + ("" if target is None else f"  (at most {target})")
-        print(f"{part:<38}{elapsed:>9.3f}{elapsed / seconds:>18.5f}{ratio}", flush=True)
+        print(f"{part:<28}{elapsed:>9.3f}{elapsed / seconds:>18.5f}{ratio}", flush=True)
 
     report("features", timed(lambda: [extractor(samples) for samples in audio.values()]))
     report("encoder", timed(lambda: [encode(batch) for batch in batches]))
-    names = {"greedy": "greedy", "beam": "modified beam, 4", "beam_scorers": "modified beam, 4, hot words, n-gram"}
     greedy, last = math.nan, ""
     for name, config in searches.items():
         try:
             search = build(config)
         except Unavailable as error:
-            print(f"{names[name]:<38}skipped: {error}")
+            print(f"{name:<28}skipped: {error}")
             continue
         elapsed = timed(partial(decode, search))
         greedy, last = elapsed if name == "greedy" else greedy, name
-        report(names[name], elapsed, greedy, TARGETS.get(name))
+        report(name, elapsed, greedy, TARGETS.get(name))
     print(f"peak memory of the process: {resident('VmHWM') / 2**20:.0f} MiB")
     return last
 
@@ -150,8 +148,8 @@ def long_test_set(driver: Driver, cuts: Path, loader: Iterable[Batch], hours: fl
     """Decodes the split of ``loader`` as often as fills so many hours, under other ids each time, as 'asr decode' does."""
     once = list(iterate_transcripts(cuts))
     passes = math.ceil(3600 * hours / sum(transcript.duration for transcript in once))
-    references = {f"{t.id}-{n}": Reference(t.text, t.speaker, t.duration) for n in range(passes) for t in once}
-    renamed = (replace(batch, ids=tuple(f"{id}-{n}" for id in batch.ids)) for n in range(passes) for batch in loader)
+    references = {f"{t.id}#{n}": Reference(t.text, t.speaker, t.duration) for n in range(passes) for t in once}
+    renamed = (replace(batch, ids=tuple(f"{id}#{n}" for id in batch.ids)) for n in range(passes) for batch in loader)
     total = sum(reference.duration for reference in references.values())
     print(f"\n{', '.join(driver.searches)}: {total / 3600:.2f} h in {len(references)} utterances")
     started = time.process_time()

@@ -27,10 +27,10 @@ def test_decoding_with_a_trained_model(root: Path, capsys: pytest.CaptureFixture
     command = ["bench", "decode", "--exp-dir", "exp", "--split", "dev", "--minutes", "0.02", "--seconds", "0"]
     assert main([*command, "--hours", "0.004", "--recording-hours", "0.004"]) == 0
     printed = capsys.readouterr().out
-    rows = {line[:38].strip(): line[38:].split() for line in printed.splitlines()}
-    parts = ["features", "encoder", "greedy", "modified beam, 4", "modified beam, 4, hot words, n-gram"]
+    rows = {line[:28].strip(): line[28:].split() for line in printed.splitlines()}
+    parts = ["features", "encoder", "greedy", "beam 4", "beam 4, hot words, n-gram"]
     assert all(float(rows[part][0]) > 0 for part in parts)
-    assert "beam_scorers: 0.00 h in 20 utterances" in printed and "a recording of 0.004 h, cut at pauses" in printed
+    assert "beam 4, hot words, n-gram: 0.00 h in 20 utterances" in printed and "a recording of 0.004 h, cut at pauses" in printed
     assert printed.count("after 4/4: ") == 2 and "peak memory of the process" in printed
 
 
