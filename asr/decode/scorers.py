@@ -136,8 +136,7 @@ class Fusion:
 
     def step(self, state: FusionState, rows: Tensor, tokens_M: Tensor) -> None:
         """Advances the hypotheses ``rows`` of ``state`` (in place) by one token each."""
-        index_M11 = tokens_M.view(-1, 1, 1).expand(-1, len(self.scorers), 1)
-        state.totals_NR.index_add_(0, rows, state.scores_NRV[rows].gather(2, index_M11).squeeze(2))
+        state.totals_NR.index_add_(0, rows, state.scores_NRV[rows, :, tokens_M])
         stepped = [scorer.step(tokens_M, tuple(p[rows] for p in part)) for scorer, part in zip(self.scorers, state.states)]
         scores_MRV = torch.stack([scores_MV for scores_MV, _ in stepped], dim=1)
         state.scores_NRV.index_copy_(0, rows, scores_MRV)
