@@ -135,7 +135,7 @@ class Layout:
 
     @property
     def lang(self) -> Path:
-        return self.data / f"lang_{self.config.tokens.name}"
+        return self.data / f"lang_{self.config.tokens.name}{'_subwords' if self.config.lang.subwords else ''}"
 
     def lm(self, name: str) -> Path:
         """The experiment of a neural language model, which belongs to the tokens, as n-grams do."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from asr.cli.program import config_arguments, open_experiment, program
 from asr.data import read_transcripts
 from asr.data.text import Normalizer
+from asr.lang import Lang
 from asr.lm import Perplexity, read_arpa, read_sentences
 from asr.lm.neural import load_lm, perplexity
 from asr.tokens import Tokenizer, load_tokenizer
@@ -36,11 +37,11 @@ def run(args: argparse.Namespace) -> None:
     else:
         texts = [item.text for item in read_transcripts(layout.cuts(args.split))]
     for name in args.lms:
-        unit, found = measure(layout.lang / name, texts, tokenizer)
+        unit, found = measure(layout.lang / name, texts, tokenizer, Lang(layout.lang))
         print(f"{name}, {unit}: {found}")
 
 
-def measure(path: Path, texts: list[str], tokenizer: Tokenizer) -> tuple[str, Perplexity]:
+def measure(path: Path, texts: list[str], tokenizer: Tokenizer, lang: Lang) -> tuple[str, Perplexity]:
     """(what the model is over, its perplexity)."""
     tokens = [tokenizer.encode(text) for text in texts]
     if path.is_dir():
@@ -48,7 +49,7 @@ def measure(path: Path, texts: list[str], tokenizer: Tokenizer) -> tuple[str, Pe
     ngram = read_arpa(path)
     if ngram.ids.keys() >= set(tokenizer.symbols[1:]):
         return "tokens", ngram.perplexity([[tokenizer.symbols[token] for token in sentence] for sentence in tokens])
-    return "words", ngram.perplexity([text.split() for text in texts])
+    return "words" if lang.subwords is None else "units of words", ngram.perplexity([lang.split(text) for text in texts])
 
 
 if __name__ == "__main__":

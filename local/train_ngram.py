@@ -16,6 +16,7 @@ from asr.data import iterate_transcripts
 from asr.data.text import Normalizer
 from asr.files import fingerprint, run_once
 from asr.lang import Lang
+from asr.lang.lang import SUBWORDS
 from asr.lm import estimate, prune, read_arpa, read_sentences, write_arpa
 from asr.tokens import load_tokenizer, tokenizer_files
 
@@ -38,18 +39,19 @@ def run(args: argparse.Namespace) -> None:
     def build() -> None:
         transcripts = [item.text for item in iterate_transcripts(cuts)]
         texts = transcripts + [normalize(sentence) for path in files for sentence in read_sentences(path)]
-        words = estimate([text.split() for text in texts], config.ngram.order, lang.vocabulary, map_unknown=config.lang.oov == "skip")
+        words = estimate([lang.split(text) for text in texts], config.ngram.order, lang.vocabulary, map_unknown=config.lang.oov == "skip")
         write_arpa(prune(words, config.ngram.prune) if config.ngram.prune else words, word_arpa)
         for path, sentences, order in ((token_arpa, texts, config.ngram.token_order),
                                        (transcripts_arpa, transcripts, config.ngram.transcripts_order)):
             write_arpa(estimate([tokens(text) for text in sentences], order, tokenizer.symbols[1:]), path)
 
-    key = fingerprint(cuts, *files, layout.lang / "words.txt", *tokenizer_files(layout.lang), config.ngram.model_dump(mode="json"),
+    vocabulary = [layout.lang / name for name in ("words.txt", *([SUBWORDS] if config.lang.subwords else []))]
+    key = fingerprint(cuts, *files, *vocabulary, *tokenizer_files(layout.lang), config.ngram.model_dump(mode="json"),
                       config.corpus.text.model_dump(mode="json"), config.lang.oov)
     run_once("n-grams", [word_arpa, token_arpa, transcripts_arpa], key, build)
     if layout.cuts("dev").exists():
         dev = [item.text for item in iterate_transcripts(layout.cuts("dev"))]
-        print(f"words: {read_arpa(word_arpa).perplexity([text.split() for text in dev])} on dev")
+        print(f"words: {read_arpa(word_arpa).perplexity([lang.split(text) for text in dev])} on dev")
         print(f"tokens: {read_arpa(token_arpa).perplexity([tokens(text) for text in dev])} on dev")
 
 

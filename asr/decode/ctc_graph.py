@@ -17,7 +17,7 @@ from asr.decode.graph import load_graph
 from asr.decode.lattice import Lattices, Path, SecondPass
 from asr.decode.search import NOT_FOUND, SearchConfig, need_lang
 from asr.decode.token_passing import Beams, OnTheFly, pass_tokens
-from asr.decode.words import word_starts
+from asr.decode.words import graph_words
 from asr.lm import WordNgram, read_arpa
 from asr.types import BLANK, EncoderOut, Hypothesis
 
@@ -135,8 +135,7 @@ class CtcGraph:
         if path.ngram_score is not None:
             scores["ngram"] = path.ngram_score
         tokens = tuple(path.labels[frame] for frame in frames)
-        words = tuple(self.words[i] for i in path.words)
-        word_frames = word_starts(self.tokenizer, tokens, frames, path.word_frames)
+        words, word_frames = graph_words(self.tokenizer, [self.words[i] for i in path.words], path.word_frames, tokens, frames)
         return Hypothesis(tokens, path.score, scores, tuple(frames), tuple(confidences), words, word_frames, tuple(durations))
 
 

@@ -17,7 +17,7 @@ from asr.decode.graph import GRAPH_ARC, DecodingGraph, load_graph
 from asr.decode.lattice import Lattices, Path
 from asr.decode.search import NOT_FOUND, TransducerSearchConfig, Unavailable, blank_penalised, need_lang, posteriors
 from asr.decode.stepping import StatelessTables
-from asr.decode.words import word_starts
+from asr.decode.words import graph_words
 from asr.lang import Fst
 from asr.lang.fst import FINAL
 from asr.models.predictors import NOTHING, StatelessPredictor
@@ -90,8 +90,7 @@ class FastBeam:
         words = word_frames = None
         if self.words is not None:
             scores["graph"] = path.graph_score
-            words = tuple(self.words[i] for i in path.words)
-            word_frames = word_starts(self.tokenizer, tokens, frames, path.word_frames)
+            words, word_frames = graph_words(self.tokenizer, [self.words[i] for i in path.words], path.word_frames, tokens, frames)
         return Hypothesis(tuple(tokens), path.score, scores, tuple(frames), tuple(confidences), words, word_frames)
 
     def _paths(self, encoder_out: EncoderOut, wider: int) -> list[list[Path]]:

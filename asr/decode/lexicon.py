@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.decode.scorer import BaseScorerConfig, State
-from asr.decode.search import need_lang
+from asr.decode.search import Unavailable, need_lang
 from asr.lm import NgramLm, StateTables, WordNgram, read_arpa
 from asr.lm.ngram import UNK
 from asr.tokens import BOUNDARY
@@ -139,7 +139,7 @@ class PrefixTree(StateTables):
         ends: dict[int, list[int]] = {}
         for word, tokens in spellings:
             if not begins_V[tokens[0]] or begins_V[tokens[1:]].any():
-                raise ValueError(f"a lexicon scorer needs words whose first token, and no other, begins with '{BOUNDARY}'")
+                raise Unavailable(f"a lexicon scorer needs words whose first token, and no other, begins with '{BOUNDARY}'")
             node = 0
             for token in tokens:
                 child = children.setdefault(node * vocab_size + token, len(hoped))

@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Sequence
 
+from asr.lang.lexicon import JOINT, SPELLED
+from asr.lm.ngram import UNK
 from asr.types import Hypothesis, Word
 
 Clock = Callable[[int], float]
@@ -74,6 +76,21 @@ def word_starts(tokenizer: Any, tokens: Sequence[int], frames: Sequence[int], ar
     if len(spans) != len(arc_frames):
         return tuple(arc_frames)
     return tuple(frames[first] for _, first, _ in spans)
+
+
+def graph_words(
+    tokenizer: Any, units: Sequence[str], unit_frames: Sequence[int], tokens: Sequence[int], frames: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """(words, their start frames) of what a graph told: units are joined at their marks, and where the graph let any tokens through for
+    a word out of the lexicon, it is what they spell (``<unk>`` where the tokens do not show the words).
+    """
+    first = [i for i, unit in enumerate(units) if i == 0 or not (unit.startswith(JOINT) or units[i - 1].endswith(JOINT))]
+    words = ["".join(units[i:end]).replace(JOINT, "") for i, end in zip(first, [*first[1:], len(units)])]
+    if SPELLED in units:
+        spans = tokenizer.word_spans(list(tokens))
+        spelled = [span.word for span in spans] if len(spans) == len(words) else [word.replace(SPELLED, UNK) for word in words]
+        words = [other if SPELLED in word else word for word, other in zip(words, spelled)]
+    return tuple(words), word_starts(tokenizer, tokens, frames, [unit_frames[i] for i in first])
 
 
 @dataclass(frozen=True)

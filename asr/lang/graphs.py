@@ -15,10 +15,11 @@ from asr import fsa
 from asr.lang import openfst
 from asr.lang.fst import FINAL, Acceptor, Fst
 from asr.lang.lang import Engine, Lang, LangConfig
-from asr.lang.lexicon import WORD_DISAMBIG
+from asr.lang.lexicon import SPELLED, WORD_DISAMBIG
 from asr.lang.operations import compose_ctc, expand, remove_epsilon, unconnected, without_symbols
 from asr.lm.automaton import automaton
 from asr.lm.ngram import BOS, EOS, UNK, NgramLm
+from asr.tokens import BOUNDARY
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,9 @@ TOLERANCE = 0.02
 
 
 def grammar(lm: NgramLm, word_ids: dict[str, int]) -> Fst:
-    """G as an acceptor of word ids with ``#0`` on its back-off arcs. Words that are not in ``word_ids`` (such as ``<unk>``) are left out.
+    """G as an acceptor of word ids with ``#0`` on its back-off arcs. Words that are not in ``word_ids`` are left out.
 
-    Raises ValueError where hardly a word is left.
+    Raises ValueError where hardly a word is left, and where unknown words are wanted of an n-gram without ``<unk>``.
     """
     words = [word for word in lm.words if word not in (UNK, BOS, EOS)]
     strangers = [word for word in words if word not in word_ids]
@@ -41,8 +42,10 @@ def grammar(lm: NgramLm, word_ids: dict[str, int]) -> Fst:
         raise ValueError(f"the n-gram and words.txt have hardly a word in common ({', '.join(strangers[:5])} ... are not in words.txt)")
     if strangers:
         log.warning("%d words of the n-gram are not in words.txt and are left out: %s ...", len(strangers), ", ".join(strangers[:5]))
+    if {UNK, SPELLED} & word_ids.keys() and UNK not in lm.ids:
+        raise ValueError(f"lang.unknown: the n-gram has no {UNK}, and with it no place for unknown words; set lang.unknown=null")
     graph = automaton(lm)
-    ids = np.array([word_ids.get(word, -1) for word in lm.words])
+    ids = np.array([word_ids.get(SPELLED if word == UNK and SPELLED in word_ids else word, -1) for word in lm.words])
     ids[lm.ids[EOS]] = FINAL
     label = np.where(graph.word == lm.ids[EOS], FINAL, ids[graph.word])
     kept = (ids[graph.word] >= 0) | (graph.word == lm.ids[EOS])
@@ -105,6 +108,8 @@ def _tree(lang: Lang) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             for place, token in enumerate(tokens):
                 node = number.setdefault((node, token), len(number) + 1)
                 rows.append((node, place == 0, lang.word_ids[word]))
+    for word in {UNK, SPELLED} & lang.word_ids.keys():
+        rows += [(len(number) + 1 + t, symbol.startswith(BOUNDARY), lang.word_ids[word]) for t, symbol in enumerate(lang.tokens)]
     node_N, first_N, word_N = np.array(rows, dtype=np.int64).T
     order = np.argsort(word_N, kind="stable")
     return node_N[order], first_N[order].astype(bool), word_N[order]
@@ -156,9 +161,9 @@ def check_lg(lg: Fst, lang: Lang, lm: NgramLm, texts: Sequence[str]) -> int:
         raise ValueError("LG has arcs without a token: the disambiguation symbols could not be removed")
     check_connected(lg)
     acceptor = Acceptor(lg)
-    known = [text.split() for text in texts if all(word in lang.lexicon and word in lm.ids for word in text.split())]
+    known = [words for words in map(lang.split, texts) if all(word in lang.lexicon and word in lm.ids for word in words)]
     for words, scores in zip(known, lm.score(known)):
-        match = acceptor.match([token for word in words for token in lang.lexicon[word][0]])
+        match = acceptor.match(lang.spell(words))
         expected = float(scores.sum()) * math.log(10)
         if match is None or match.score < expected - TOLERANCE:
             found = "is not accepted" if match is None else f"scores {match.score:.3f}"
@@ -171,8 +176,9 @@ def check_hlg(hlg: Fst, lang: Lang, texts: Sequence[str]) -> None:
     check_connected(hlg)
     acceptor = Acceptor(hlg)
     for text in texts:
-        if all(word in lang.lexicon for word in text.split()):
-            labels = [label for word in text.split() for token in lang.lexicon[word][0] for label in (token, 0)]
+        words = lang.split(text)
+        if all(word in lang.lexicon for word in words):
+            labels = [label for token in lang.spell(words) for label in (token, 0)]
             if acceptor.match(labels) is None:
                 raise ValueError(f"HLG is wrong: the text '{text}' is not accepted")
 

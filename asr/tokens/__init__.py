@@ -7,12 +7,13 @@ from typing import Any
 
 from asr.config import Config, one_of, read_yaml, validate
 from asr.tokens.concatenated import MONOLINGUAL, ConcatenatedTokenizer
+from asr.tokens.reduced import ReducedTokenizer
 from asr.tokens.tokenizer import BOUNDARY, Tokenizer, WordSpan
 
 __all__ = ["BOUNDARY", "TOKENIZERS", "Tokenizer", "TokensConfig", "WordSpan", "lexicon_files", "load_tokenizer",
            "tokenizer_files", "train_tokenizer"]
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {**MONOLINGUAL, "concatenated": ConcatenatedTokenizer}
+TOKENIZERS: dict[str, type[Tokenizer]] = {**MONOLINGUAL, "concatenated": ConcatenatedTokenizer, "reduced": ReducedTokenizer}
 
 TokensConfig = one_of(TOKENIZERS)
 
@@ -28,7 +29,7 @@ def train_tokenizer(config: Any, texts: Sequence[str]) -> Tokenizer:
 
 def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a saved tokenizer, for fingerprints and copies."""
-    names = ("tokenizer.yaml", "tokens.txt", "bpe.model", "pronunciations.txt")
+    names = ("tokenizer.yaml", "tokens.txt", "bpe.model", "pronunciations.txt", "originals.txt")
     inner = [path.parent for path in sorted(directory.glob("*/tokenizer.yaml"))]
     return [place / name for place in (directory, *inner) for name in names if (place / name).exists()]
 
@@ -36,7 +37,7 @@ def tokenizer_files(directory: Path) -> list[Path]:
 def lexicon_files(config: Any) -> list[Path]:
     """The pronunciation lexicons that a ``TokensConfig`` names."""
     configs = list(config.languages.values()) if config.type == "concatenated" else [config]
-    return [Path(inner.lexicon) for inner in configs if inner.type == "phone"]
+    return [Path(inner.lexicon) for inner in configs if inner.type == "phone" and inner.lexicon is not None]
 
 
 def load_tokenizer(directory: Path | str) -> Tokenizer:

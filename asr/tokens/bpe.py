@@ -40,6 +40,17 @@ class BpeTokenizer(Tokenizer):
     def encode_word(self, word: str) -> list[int]:
         return self.encode(word)
 
+    def pronunciations(self, word: str, segmentations: int = 1) -> list[list[int]]:
+        first = self.encode_word(word)
+        others = self.spellings(BOUNDARY + word, segmentations) if segmentations > 1 else []
+        return [first, *(tokens for tokens in others if tokens != first)][:segmentations]
+
+    def costs(self) -> list[float]:
+        """Of a unigram model its negated log-probabilities, so that the cheapest segmentations are its likeliest."""
+        if self.config.model == "bpe":
+            return super().costs()
+        return [-self._pieces.get_score(token) for token in range(self.vocab_size)]
+
     def unknown(self, text: str) -> list[str]:
         words = text.replace(BOUNDARY, _NO_CHARACTER).split()
         ids, pieces = (self._pieces.encode(words, out_type=kind, num_threads=1) for kind in (int, str))

@@ -79,13 +79,13 @@ class ConcatenatedTokenizer(Tokenizer):
     def encode_word(self, word: str) -> list[int]:
         return self.pronunciations(word)[0]
 
-    def pronunciations(self, word: str) -> list[list[int]]:
+    def pronunciations(self, word: str, segmentations: int = 1) -> list[list[int]]:
         if word in self._tags:
             return [[self._tags[word]]]
         able = [language for language, tokenizer in self._tokenizers.items() if not tokenizer.unknown(word)]
         return [
             [self._ids[language][token] for token in variant]
-            for language in able for variant in self._tokenizers[language].pronunciations(word)
+            for language in able for variant in self._tokenizers[language].pronunciations(word, segmentations)
         ] or [[self.unk_id]]
 
     def unknown(self, text: str) -> list[str]:

@@ -5,8 +5,10 @@ So the encoding of a text is the concatenation of its words' encodings, whatever
 """
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,9 +83,32 @@ class Tokenizer(ABC):
         """The word that a non-empty sequence of units makes."""
         return "".join(units)
 
-    def pronunciations(self, word: str) -> list[list[int]]:
-        """All token sequences that stand for ``word``, the one of :meth:`encode` first."""
+    def pronunciations(self, word: str, segmentations: int = 1) -> list[list[int]]:
+        """All token sequences that stand for ``word``, the one of :meth:`encode` first.
+
+        segmentations: into how many sequences of pieces, at most, the same letters are cut, where there are pieces.
+        """
         return [self.encode_word(word)]
+
+    def spellings(self, text: str, n: int) -> list[list[int]]:
+        """At most ``n`` token sequences whose units joined are ``text``, a part of a word or the mark and a word: the cheapest first."""
+        ids, costs = self._pieces_and_costs
+        longest = max(map(len, ids))
+        best: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, ())]]  # of each beginning of the text
+        for end in range(1, len(text) + 1):
+            last = [(begin, ids[text[begin:end]]) for begin in range(max(0, end - longest), end) if text[begin:end] in ids]
+            found = ((cost + costs[token], (*tokens, token)) for begin, token in last for cost, tokens in best[begin])
+            best.append(heapq.nsmallest(n, found))
+        return [list(tokens) for _, tokens in best[-1]]
+
+    @cached_property
+    def _pieces_and_costs(self) -> tuple[dict[str, int], list[float]]:
+        ids = {unit: token for token, unit in enumerate(self.units) if token not in (BLANK, self.unk_id)}
+        return ids, self.costs()
+
+    def costs(self) -> list[float]:
+        """What each token adds to the cost of a segmentation: by default all the same, so that few long pieces are preferred."""
+        return [1.0] * self.vocab_size
 
     @abstractmethod
     def encode_word(self, word: str) -> list[int]:

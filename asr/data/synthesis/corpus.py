@@ -34,6 +34,7 @@ from asr.config import Config
 from asr.data.synthesis import espeak
 from asr.data.synthesis.grammar import Grammar, build_grammar
 from asr.files import atomic_dir, atomic_write
+from asr.tokens.espeak import SAMPLE_RATE as ESPEAK_RATE
 
 SPLITS = ("train", "dev", "test")
 SAMPLE_RATE = 16000
@@ -252,7 +253,7 @@ def _to_corpus_rate(speech: np.ndarray) -> np.ndarray:
     """int16 at eSpeak's rate -> float64 in -1..1 at ``SAMPLE_RATE``, silence at both ends cut off."""
     loud = np.flatnonzero(np.abs(speech.astype(np.int32)) > 150)
     assert len(loud), "eSpeak gave nothing but silence"
-    return resample_poly(speech[loud[0] : loud[-1] + 1] / 32768.0, SAMPLE_RATE, espeak.SAMPLE_RATE)
+    return resample_poly(speech[loud[0] : loud[-1] + 1] / 32768.0, SAMPLE_RATE, ESPEAK_RATE)
 
 
 def add_channel(speech: np.ndarray, rng: np.random.Generator, snr_db: tuple[float, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""eSpeak NG through ctypes (the library comes with the package espeakng-loader), made deterministic.
+"""Speech by eSpeak NG (asr/tokens/espeak.py), made deterministic.
 
 eSpeak's output depends on what the process said before, even after it is terminated and initialised again. So whatever
 must be repeatable is said in a process of its own: see :func:`in_fresh_processes`.
@@ -6,7 +6,6 @@ must be repeatable is said in a process of its own: see :func:`in_fresh_processe
 from __future__ import annotations
 
 import ctypes
-import functools
 import multiprocessing
 import signal
 import threading
@@ -18,8 +17,9 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar, cast
 
 import numpy as np
 
-SAMPLE_RATE = 22050
-_SYNCHRONOUS, _CHARS_UTF8, _POSITION_CHARACTER = 2, 1, 1
+from asr.tokens.espeak import library
+
+_CHARS_UTF8, _POSITION_CHARACTER = 1, 1
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
 
 R = TypeVar("R")
@@ -36,9 +36,8 @@ class _Voice(ctypes.Structure):
 
 def list_voices() -> dict[str, str]:
     """Voice name (as :func:`say` takes it) -> lower-case language tag, e.g. {"en-US": "en-us"}."""
-    library = _library()
-    library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
-    voices = library.espeak_ListVoices(None)
+    library().espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
+    voices = library().espeak_ListVoices(None)
     found: dict[str, str] = {}
     for index in range(10_000):
         if not voices[index]:
@@ -50,21 +49,22 @@ def list_voices() -> dict[str, str]:
 
 
 def say(text: str, voice: str, variant: str, *, pitch: int, rate: int, seed: int) -> np.ndarray:
-    """Speech as int16 (samples,) at ``SAMPLE_RATE``.
+    """Speech as int16 (samples,) at ``asr.tokens.espeak.SAMPLE_RATE``.
 
     pitch: 0..100, 50 being the voice's own; rate: words per minute; seed: of eSpeak's own randomness.
     """
-    library = _library()
-    if library.espeak_SetVoiceByName(f"{voice}+{variant}".encode()) != 0:
+    engine = library()
+    engine.espeak_SetSynthCallback(_hear)
+    if engine.espeak_SetVoiceByName(f"{voice}+{variant}".encode()) != 0:
         raise ValueError(f"eSpeak NG has no voice '{voice}' with variant '{variant}'")
-    library.espeak_SetParameter(_RATE, rate, 0)
-    library.espeak_SetParameter(_PITCH, pitch, 0)
-    library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+    engine.espeak_SetParameter(_RATE, rate, 0)
+    engine.espeak_SetParameter(_PITCH, pitch, 0)
+    engine.espeak_ng_SetRandSeed(ctypes.c_long(seed))
     ctypes.CDLL(None).srand(ctypes.c_uint(seed))
     encoded = text.encode() + b"\0"
     _heard.clear()
-    status = library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
-    library.espeak_Synchronize()
+    status = engine.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
+    engine.espeak_Synchronize()
     speech = np.frombuffer(b"".join(_heard), dtype=np.int16)
     if status != 0 or not len(speech):
         raise ValueError(f"eSpeak NG could not say '{text}' with voice '{voice}+{variant}' (status {status})")
@@ -79,21 +79,6 @@ def _hear(samples: Any, count: int, _events: Any) -> int:
     if samples and count > 0:
         _heard.append(ctypes.string_at(samples, count * 2))
     return 0  # 0: go on speaking
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    """The library, initialised in this process."""
-    try:
-        import espeakng_loader
-    except ImportError:
-        raise ValueError("espeakng-loader is not installed, which speech synthesis needs: pip install espeakng-loader") from None
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
-    if rate != SAMPLE_RATE:
-        raise ValueError(f"eSpeak NG could not be initialised (status {rate}); reinstall espeakng-loader")
-    library.espeak_SetSynthCallback(_hear)
-    return library
 
 
 def in_fresh_processes(function: Callable[..., R], tasks: Sequence[tuple[Any, ...]], jobs: int = 1) -> Iterator[R]:
