@@ -57,8 +57,8 @@ class Subwords:
                 part = word[begin:end]
                 for left, right, unit in ((before, before, part + JOINT), (after, after, JOINT + part), (before, after, part)):
                     cost, units = left[begin]
-                    if cost < math.inf:
-                        right[end] = min(right[end], (cost + self._cost(unit, word), (*units, unit)))
+                    if cost < math.inf and (total := cost + self._cost(unit, word)) < math.inf:
+                        right[end] = min(right[end], (total, (*units, unit)))
         return after[-1][1] or (word,)
 
     def _cost(self, unit: str, word: str) -> float:
