@@ -87,6 +87,10 @@ class Subwords:
             counts.update(_frequent((word[:i] + JOINT for word in words for i in _places(word, config)), config))
         if suffixes is None:
             counts.update(_frequent((JOINT + word[-i:] for word in words for i in _places(word, config)), config))
+        counts.update(  # stems, by the words that have them between affixes
+            word[i:j] for word in words for i in (0, *_places(word, config)) for j in (len(word), *(len(word) - n for n in _places(word, config)))
+            if j - i >= config.min_stem and (i == 0 or word[:i] + JOINT in counts) and (j == len(word) or JOINT + word[j:] in counts)
+        )
         letters = math.log(max(2, len(set("".join(words)))))
         for _ in range(ROUNDS):
             total = sum(counts.values()) + len(words)

@@ -71,6 +71,36 @@ def test_stages(tokens: str, name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert lang.directory.name == name and Lang(lang.directory).vocabulary == ["NO", "ON", "SO", "YES"], "new transcripts: built again"
 
 
+WORD_GRAMMARS = {  # of tokens, lang; the directory, its vocabulary
+    "espeak": ("{type: phone, lexicon: null, espeak: en-us}", "{}", "lang_phone_en-us", ["NO", "SO", "YES"]),
+    "reduced": ("{type: reduced, merge: {S: O}}", "{}", "lang_reduced_char", ["NO", "SO", "YES"]),
+    "unknown": ("{type: char}", "{oov: skip, unknown: {output: symbol}}", "lang_char", ["NO", "SO", "YES", "<unk>"]),
+    "segmentations": ("{type: bpe, vocab_size: 12}", "{segmentations: 3}", "lang_bpe_12", ["NO", "SO", "YES"]),
+    "subwords": ("{type: char}", "{subwords: {suffixes: TEXT, min_stem: 1}}", "lang_char_subwords", ["NO", "SO", "YES", "‿NO", "‿SO"]),
+}
+
+
+@pytest.mark.parametrize("name", WORD_GRAMMARS)
+def test_word_grammars(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens, settings, directory, vocabulary = WORD_GRAMMARS[name]
+    recipe = Recipe(tmp_path, tokens)
+    text = tmp_path / "lm.txt"
+    recipe.experiment += ["--set", f"lang={settings.replace('TEXT', str(text))}"]
+    text.write_text("NO NO NO\nSO NO\n")
+    for stage in ("train_tokens", "prepare_lang", "train_ngram", "compile_graph"):
+        assert recipe.stage(stage, *([] if stage == "compile_graph" else ["--text", text])) == 0, capsys.readouterr().err
+    lang = Lang(recipe.data / directory)
+    assert lang.vocabulary == vocabulary
+    assert lang.fst("LG").num_arcs and lang.fst("HLG").num_arcs
+    written = {path: path.stat().st_mtime_ns for path in lang.directory.iterdir()}
+    assert recipe.stage("prepare_lang", "--text", text) == 0
+    assert written == {path: path.stat().st_mtime_ns for path in lang.directory.iterdir()}, "up to date"
+    words = read_arpa(lang.directory / "word.arpa").words
+    assert set(words) == {"<unk>", "<s>", "</s>", *vocabulary}
+    assert run("perplexity", *recipe.experiment, "word.arpa") == 0
+    assert ("units of words: " if name == "subwords" else "word.arpa, words: ") in capsys.readouterr().out
+
+
 def test_errors_are_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Recipe(tmp_path, "{type: char}")
 

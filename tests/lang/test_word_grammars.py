@@ -128,13 +128,13 @@ def test_reduced_words_are_told_apart_by_the_ngram(engine: str, tmp_path: Path) 
 
 
 class TestSubwords:
-    WORDS = [prefix + stem + suffix for stem in ("walk", "talk", "jump", "climb", "print", "knock", "order")
+    WORDS = [prefix + stem + suffix for stem in ("walk", "talk", "jump", "climb", "print", "knock", "follow")
              for prefix in ("", "re", "un") for suffix in ("", "ing", "ed", "s", "er")]
 
     def test_affixes_are_learnt(self) -> None:
         learnt = Subwords.learn([*self.WORDS, "<lang:en>"], SubwordConfig(min_words=5))
         assert learnt.split("reprinting") == ("re‿", "print", "‿ing") and learnt.split("climb") == ("climb",)
-        assert learnt.split("unreorders") == ("un‿", "re‿", "order", "‿s"), "a word that was not there"
+        assert learnt.split("unrefollows") == ("un‿", "re‿", "follow", "‿s"), "a word that was not there"
         assert learnt.split("sing") == ("sing",), "no stem of it"
         assert learnt.split("<lang:en>") == ("<lang:en>",)
         assert {unit for unit in learnt.costs if "‿" in unit} == {"re‿", "un‿", "‿ing", "‿ed", "‿s", "‿er"}
@@ -162,8 +162,8 @@ class TestSubwords:
         tokenizer.save(tmp_path)
         build_lang(LangConfig(subwords=SubwordConfig(min_words=5)), tokenizer, self.WORDS, tmp_path)
         lang = Lang(tmp_path)
-        assert lang.split("reprinting unorders") == ["re‿", "print", "‿ing", "un‿", "order", "‿s"]
-        assert lang.spell(lang.split("reprinting unorders")) == tokenizer.encode("reprinting unorders")
+        assert lang.split("reprinting unfollows") == ["re‿", "print", "‿ing", "un‿", "follow", "‿s"]
+        assert lang.spell(lang.split("reprinting unfollows")) == tokenizer.encode("reprinting unfollows")
 
     def test_what_cannot_be_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="leave out either lexicon or subwords"):
