@@ -87,10 +87,7 @@ class Subwords:
             counts.update(_frequent((word[:i] + JOINT for word in words for i in _places(word, config)), config))
         if suffixes is None:
             counts.update(_frequent((JOINT + word[-i:] for word in words for i in _places(word, config)), config))
-        counts.update(  # stems, by the words that have them between affixes
-            word[i:j] for word in words for i in (0, *_places(word, config)) for j in (len(word), *(len(word) - n for n in _places(word, config)))
-            if j - i >= config.min_stem and (i == 0 or word[:i] + JOINT in counts) and (j == len(word) or JOINT + word[j:] in counts)
-        )
+        counts.update([stem for word in words for stem in _stems(word, counts, config)])
         letters = math.log(max(2, len(set("".join(words)))))
         for _ in range(ROUNDS):
             total = sum(counts.values()) + len(words)
@@ -102,6 +99,13 @@ class Subwords:
 
 def _costs(counts: Counter[str], total: int, letters: float) -> dict[str, float]:
     return {unit: round(math.log(total / n) + letters * len(unit.strip(JOINT)) / n, 4) for unit, n in sorted(counts.items())}
+
+
+def _stems(word: str, affixes: Counter[str], config: SubwordConfig) -> Iterator[str]:
+    """What is left of a word without a prefix, a suffix, or both."""
+    begins = [0, *(i for i in _places(word, config) if word[:i] + JOINT in affixes)]
+    ends = [len(word), *(len(word) - i for i in _places(word, config) if JOINT + word[-i:] in affixes)]
+    return (word[i:j] for i in begins for j in ends if j - i >= config.min_stem)
 
 
 def _places(word: str, config: SubwordConfig) -> range:
