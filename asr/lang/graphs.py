@@ -42,10 +42,11 @@ def grammar(lm: NgramLm, word_ids: dict[str, int]) -> Fst:
         raise ValueError(f"the n-gram and words.txt have hardly a word in common ({', '.join(strangers[:5])} ... are not in words.txt)")
     if strangers:
         log.warning("%d words of the n-gram are not in words.txt and are left out: %s ...", len(strangers), ", ".join(strangers[:5]))
-    if {UNK, SPELLED} & word_ids.keys() and UNK not in lm.ids:
+    unknown = word_ids.get(SPELLED, word_ids.get(UNK, -1))
+    if unknown >= 0 and UNK not in lm.ids:
         raise ValueError(f"lang.unknown: the n-gram has no {UNK}, and with it no place for unknown words; set lang.unknown=null")
     graph = automaton(lm)
-    ids = np.array([word_ids.get(SPELLED if word == UNK and SPELLED in word_ids else word, -1) for word in lm.words])
+    ids = np.array([unknown if word == UNK else word_ids.get(word, -1) for word in lm.words])
     ids[lm.ids[EOS]] = FINAL
     label = np.where(graph.word == lm.ids[EOS], FINAL, ids[graph.word])
     kept = (ids[graph.word] >= 0) | (graph.word == lm.ids[EOS])
@@ -70,7 +71,7 @@ def forecast(lang: Lang, g: Fst, config: LangConfig) -> int:
     node_N, first_N, word_N = _tree(lang)
     source, destination, label = g.arcs_A3.numpy().T.astype(np.int64)
     begin_W = np.searchsorted(word_N, np.arange(len(lang.words) + 1))
-    word = (label > 0) & (label <= len(lang.vocabulary))
+    word = (label > 0) & (label != lang.word_ids[WORD_DISAMBIG])
     row, place = expand((begin_W[1:] - begin_W[:-1])[label[word]])
     entry = begin_W[label[word]][row] + place
     states, nodes = source[word][row], node_N[entry]
@@ -108,8 +109,8 @@ def _tree(lang: Lang) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             for place, token in enumerate(tokens):
                 node = number.setdefault((node, token), len(number) + 1)
                 rows.append((node, place == 0, lang.word_ids[word]))
-    for word in {UNK, SPELLED} & lang.word_ids.keys():
-        rows += [(len(number) + 1 + t, symbol.startswith(BOUNDARY), lang.word_ids[word]) for t, symbol in enumerate(lang.tokens)]
+    if lang.unknown is not None:
+        rows += [(len(number) + 1 + t, symbol.startswith(BOUNDARY), lang.unknown) for t, symbol in enumerate(lang.tokens)]
     node_N, first_N, word_N = np.array(rows, dtype=np.int64).T
     order = np.argsort(word_N, kind="stable")
     return node_N[order], first_N[order].astype(bool), word_N[order]
@@ -194,7 +195,7 @@ def compile_graphs(lang: Lang, lm: NgramLm, config: LangConfig, texts: Sequence[
 
     Raises ValueError, before composing anything, where the forecast exceeds the memory.
     """
-    vocab_size, num_words = len(lang.tokens), len(lang.vocabulary) + 1
+    vocab_size, num_words = len(lang.tokens), len(lang.words) - 1
     lm = NgramLm(lm.words, lm.orders[: config.graph_order])
     g = grammar(lm, lang.word_ids)
     log.info("L: %s; G: %s", lang.fst("L_disambig"), g)

@@ -145,8 +145,13 @@ class Lang:
 
     @property
     def vocabulary(self) -> list[str]:
-        """The words alone, without ``<eps>`` and ``#0``."""
-        return self.words[1:-1]
+        """The words of the lexicon."""
+        return self.words[1 : -1 if self.unknown is None else -2]
+
+    @property
+    def unknown(self) -> int | None:
+        """The id of the word that stands for those out of the lexicon, where the graphs have any."""
+        return len(self.words) - 2 if self.words[-2] in (SPELLED, UNK) else None
 
     def fst(self, name: str) -> Fst:
         """The graph ``name`` (L, L_disambig, G, LG, HLG) as tensors."""

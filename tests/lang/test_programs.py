@@ -74,7 +74,7 @@ def test_stages(tokens: str, name: str, tmp_path: Path, capsys: pytest.CaptureFi
 WORD_GRAMMARS = {  # of tokens, lang; the directory, its vocabulary
     "espeak": ("{type: phone, lexicon: null, espeak: en-us}", "{}", "lang_phone_en-us", ["NO", "SO", "YES"]),
     "reduced": ("{type: reduced, merge: {S: O}}", "{}", "lang_reduced_char", ["NO", "SO", "YES"]),
-    "unknown": ("{type: char}", "{oov: skip, unknown: {output: symbol}}", "lang_char", ["NO", "SO", "YES", "<unk>"]),
+    "unknown": ("{type: char}", "{oov: skip, unknown: {output: symbol}}", "lang_char", ["NO", "SO", "YES"]),
     "segmentations": ("{type: bpe, vocab_size: 12}", "{segmentations: 3}", "lang_bpe_12", ["NO", "SO", "YES"]),
     "subwords": ("{type: char}", "{subwords: {suffixes: TEXT, min_stem: 1}}", "lang_char_subwords", ["NO", "SO", "YES", "‿NO", "‿SO"]),
 }

@@ -22,10 +22,13 @@ from tests.lang.test_graphs import SlowGrammar, engine  # noqa: F401 - a fixture
 UNKNOWN = UnknownConfig(log_prob=-1.5)
 
 
-def prepare(tokenizer: Tokenizer, config: LangConfig, texts: list[str], directory: Path) -> tuple[Lang, NgramLm]:
+def prepare(
+    tokenizer: Tokenizer, config: LangConfig, texts: list[str], directory: Path, more: tuple[str, ...] = (),
+) -> tuple[Lang, NgramLm]:
+    """more: texts for the n-gram, to which words out of the lexicon are ``<unk>``."""
     tokenizer.save(directory)
     lang = build_lang(config, tokenizer, texts, directory)
-    return lang, estimate([lang.split(text) for text in texts], 2, lang.vocabulary)
+    return lang, estimate([lang.split(text) for text in (*texts, *more)], 2, lang.vocabulary, map_unknown=bool(more))
 
 
 def readings(lang: Lang, tokens: tuple[int, ...], place: str = "start") -> list[tuple[str, ...]]:
@@ -78,8 +81,10 @@ def random_texts(seed: int, words: list[str]) -> list[str]:
 def test_unknown_words(seed: int, output: str, boundary: str, engine: str, tmp_path: Path) -> None:  # noqa: F811
     texts = random_texts(seed, ["a", "ab", "ba", "bb"])
     config = LangConfig(unknown=UnknownConfig(log_prob=UNKNOWN.log_prob, output=output), engine=engine)
-    lang, lm = prepare(train_tokenizer(CharTokenizer.Config(boundary=boundary), texts), config, texts, tmp_path)
-    assert lang.words[-2] == ("<spelled>" if output == "spelling" else "<unk>") and "<unk>" not in lang.lexicon
+    more = ("a xx ab xx", "xx ba", "ab xx xx") if seed else ()
+    lang, lm = prepare(train_tokenizer(CharTokenizer.Config(boundary=boundary), texts), config, texts, tmp_path, more)
+    assert lang.words == ["<eps>", *lang.vocabulary, "<spelled>" if output == "spelling" else "<unk>", "#0"]
+    assert lang.vocabulary == list(lang.lexicon)
     assert equals_enumeration(lang, lm, config, texts, 5 if boundary == "alone" else 4) > 20
 
 
