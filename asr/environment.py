@@ -302,7 +302,7 @@ PARTS = (
     Part("kaldilm", module("kaldilm"), "turning ARPA files into graphs", f"{_PIP} kaldilm"),
     Part("kaldifeat", _kaldifeat, "a second engine for features, as fast as lhotse's, and on the GPU", _KALDIFEAT),
     Part("kaldi-native-fbank", module("kaldi_native_fbank"), "features in other runtimes' own code", f"{_PIP} kaldi-native-fbank"),
-    Part("eSpeak NG", _espeak, "synthesis of corpora (egs/numbers)", f"{_PIP} espeakng-loader"),
+    Part("eSpeak NG", _espeak, "synthesis of corpora (egs/numbers), phones of words (tokens.espeak)", f"{_PIP} espeakng-loader"),
     Part("num2words", module("num2words"), "synthesis of corpora (egs/numbers)", f"{_PIP} num2words"),
     Part("onnxruntime", module("onnxruntime"), "running exported ONNX models", f"{_PIP} onnxruntime"),
     Part("numba", module("numba"), "transducer losses compiled for CPUs; PyTorch takes its place, slower", f"{_PIP} numba"),

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     run_once("n-grams", [word_arpa, token_arpa, transcripts_arpa], key, build)
     if layout.cuts("dev").exists():
         dev = [item.text for item in iterate_transcripts(layout.cuts("dev"))]
-        print(f"{'words' if lang.subwords is None else 'units of words'}: {read_arpa(word_arpa).perplexity([lang.split(text) for text in dev])} on dev")
+        units = "words" if lang.subwords is None else "units of words"
+        print(f"{units}: {read_arpa(word_arpa).perplexity([lang.split(text) for text in dev])} on dev")
         print(f"tokens: {read_arpa(token_arpa).perplexity([tokens(text) for text in dev])} on dev")
 
 
