@@ -142,10 +142,10 @@ class CtcGraph:
 def load_ngram(lang: Any, name: str) -> WordNgram:
     """The n-gram over words ``name`` of a language directory, read once for all settings of a search that are tried."""
     path = lang.directory / name
-    return _load_ngram(path, path.stat().st_mtime_ns if path.exists() else 0, tuple(lang.words))
+    return _load_ngram(path, path.stat().st_mtime_ns if path.exists() else 0, tuple(lang.words), lang.unknown_log_prob)
 
 
 @lru_cache(maxsize=2)
-def _load_ngram(path: FilePath, modified: int, words: tuple[str, ...]) -> WordNgram:
+def _load_ngram(path: FilePath, modified: int, words: tuple[str, ...], unknown_log_prob: float) -> WordNgram:
     """modified: the file's time, so that a new file is read anew."""
-    return WordNgram(read_arpa(path), words)
+    return WordNgram(read_arpa(path), words, unknown_log_prob)

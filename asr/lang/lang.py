@@ -153,6 +153,14 @@ class Lang:
         """The id of the word that stands for those out of the lexicon, where the graphs have any."""
         return len(self.words) - 2 if self.words[-2] in (SPELLED, UNK) else None
 
+    @cached_property
+    def unknown_log_prob(self) -> float:
+        """Natural log-probability of an unknown word besides the n-gram's; 0 where there are none."""
+        if self.unknown is None:
+            return 0.0
+        lexicon = self.fst("L")
+        return float(lexicon.scores_A[lexicon.outputs == self.unknown][0])
+
     def fst(self, name: str) -> Fst:
         """The graph ``name`` (L, L_disambig, G, LG, HLG) as tensors."""
         return Fst.load(self.directory / f"{name}.pt")

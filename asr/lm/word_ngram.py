@@ -16,20 +16,24 @@ class WordNgram:
     Scores are natural log-probabilities, float64, with exact back-off.
     """
 
-    def __init__(self, lm: NgramLm, words: Sequence[str]) -> None:
-        """words: of each word id that will be looked up. A word that the model does not know has ``<unk>``'s probability."""
+    def __init__(self, lm: NgramLm, words: Sequence[str], unknown_log_prob: float = 0.0) -> None:
+        """words: of each word id that will be looked up. A word that the model does not know has ``<unk>``'s probability, and
+        ``unknown_log_prob`` besides.
+        """
         self._automaton = automaton(lm)
         self._size = lm.vocab_size
         self._keys = self._automaton.state * self._size + self._automaton.word
         unknown = lm.ids.get(UNK, -1)
         self._ids = np.array([lm.ids.get(word, unknown) for word in words], dtype=np.int64)
+        self._added = np.where(self._ids == unknown, unknown_log_prob, 0.0)
         self._eos = lm.ids[EOS]
         self.start = self._automaton.start
         self.num_states = self._automaton.num_states
 
     def advance(self, state_N: Ints, word_N: Ints) -> tuple[Ints, Floats]:
         """(histories after one more word each, the word's log-probability)."""
-        return self._look_up(state_N, self._ids[word_N])
+        following_N, score_N = self._look_up(state_N, self._ids[word_N])
+        return following_N, score_N + self._added[word_N]
 
     def final(self, state_N: Ints) -> Floats:
         """Log-probability of the end of the sentence."""

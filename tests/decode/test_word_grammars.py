@@ -1,6 +1,7 @@
 """Searches over graphs with unknown words, subword grammars and reduced words: what was spelled is written."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from asr.lang import Lang, LangConfig, build_lang, graphs
 from asr.lang.fst import Acceptor
 from asr.lang.lang import UnknownConfig
 from asr.lang.subwords import SubwordConfig
-from asr.lm import estimate
+from asr.lm import estimate, read_arpa, write_arpa
 from asr.tokens import Tokenizer, train_tokenizer
 from asr.tokens.bpe import BpeTokenizer
 from asr.tokens.char import CharTokenizer
@@ -33,6 +34,7 @@ def prepare(tokenizer: Tokenizer, config: LangConfig, texts: list[str], director
     tokenizer.save(directory)
     lang = build_lang(config, tokenizer, texts, directory)
     lm = estimate([lang.split(text) for text in texts], 2, lang.vocabulary)
+    write_arpa(lm, directory / "word.arpa")
     graphs.compile_graphs(lang, lm, config, texts)
     return lang
 
@@ -69,6 +71,25 @@ def test_an_unknown_word_is_spelled(output: str, tokens: Any, engine: str, tmp_p
     assert found.tokens == tuple(tokenizer.encode("one zeta two hero"))
     assert found.word_frames == tuple(found.frames[first] for _, first, _ in tokenizer.word_spans(found.tokens))
     assert decode(tokenizer, open_lang, engine, posteriors(tokenizer, "three one")).words == ("three", "one")
+
+
+def test_a_second_pass_knows_what_an_unknown_word_costs(tmp_path: Path) -> None:
+    """The n-gram that the graph was made of gives all paths the graph's scores again, and so it does on the fly over unigrams."""
+    tokenizer = train_tokenizer(CharTokenizer.Config(), [*TEXTS, "zeta hero"])
+    encoder_out = posteriors(tokenizer, "one zeta two hero")
+    model = random_model(vocabulary=tokenizer.vocab_size)
+    model.ctc_log_probs = lambda out: out.frames_BSD
+    scores = []
+    for order, ngram in ((2, {}), (1, {"on_the_fly": True})):
+        config = LangConfig(engine="openfst", graph_order=order, unknown=UnknownConfig(log_prob=-4.0))
+        lang = prepare(tokenizer, config, TEXTS, tmp_path / str(order))
+        ((found,),) = CtcGraph(CtcGraph.Config(engine="numpy", ngram=ngram), model, tokenizer, lang).decode(encoder_out)
+        assert found.words == ("one", "zeta", "two", "hero")
+        lm = read_arpa(lang.directory / "word.arpa")
+        expected = math.log(10) * float(lm.score([["one", "<unk>", "two", "<unk>"]])[0].sum()) + 2 * -4.0
+        assert found.scores["ngram"] == pytest.approx(expected, abs=1e-3)
+        scores.append(found.score)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
