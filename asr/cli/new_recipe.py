@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asr
 from asr.data.download import can_download
-from asr.recipe import Hints, Proposal, check_new, look_at, write_recipe
+from asr.recipe import Hints, Proposal, check_new, look_at, model_to_start_from, write_recipe
 
 EGS = Path(asr.__file__).resolve().parents[1] / "egs"
 
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_new(args.egs_dir, args.name)
-    proposal = look_at(args.corpus, Hints(args.lhotse, columns(args.columns), args.path, args.encoding))
+    hints = Hints(args.lhotse, columns(args.columns), args.path, args.encoding)
+    proposal = look_at(args.corpus, hints, model_to_start_from(args.egs_dir))
     fetch = ["--url", args.url] if args.url else ["--lhotse", args.lhotse] if args.lhotse and can_download(args.lhotse) else []
     directory = write_recipe(proposal, args.egs_dir, args.name, fetch=fetch)
     option = f" --corpus-dir {shlex.quote(str(proposal.layout.corpus_dir))}" if fetch else ""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,9 @@ SIZES = (
 
 FEWEST_EPOCHS, MOST_EPOCHS = 15, 80
 
+START = "../numbers/exp/conformer"
+"""Of the first size; relative to the recipe."""
+
 
 @dataclass
 class Choices:
@@ -94,8 +97,10 @@ class Choices:
         return next(choice.value for choice in self.choices if choice.key == key)
 
 
-def choose(layout: CorpusLayout, found: Mapping[str, SourceSplit], survey: Survey, rules: TextRules) -> Choices:
-    """``found``: what ``layout.source`` has read; its transcripts become normalised."""
+def choose(
+    layout: CorpusLayout, found: Mapping[str, SourceSplit], survey: Survey, rules: TextRules, start: str | None = None
+) -> Choices:
+    """``found``: what ``layout.source`` has read; its transcripts become normalised. start: a trained model of the smallest size."""
     chosen = Choices()
     chosen.add("corpus.source", layout.source, layout.why)
     limits = Choices()
@@ -115,7 +120,7 @@ def choose(layout: CorpusLayout, found: Mapping[str, SourceSplit], survey: Surve
     if chosen.value("corpus.sample_rate") != 16000:
         chosen.add("features.sample_rate", chosen.value("corpus.sample_rate"), "the corpus's")
     choose_tokens(chosen, hours)
-    choose_model(chosen, hours)
+    choose_model(chosen, hours, start)
     return chosen
 
 
@@ -328,11 +333,13 @@ def choose_tokens(chosen: Choices, hours: float) -> None:
                                            "Training leaves them out, and lists them in problems.jsonl."))
 
 
-def choose_model(chosen: Choices, hours: float) -> None:
+def choose_model(chosen: Choices, hours: float, start: str | None = None) -> None:
     size = next(size for size in SIZES if hours < size.hours)
+    known = size is SIZES[0]
+    if known and start is not None:
+        size = replace(size, lr=size.lr / 2, audio_hours=size.audio_hours / 2)
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(size.audio_hours / hours)))
     steps = max(1, round(epochs * hours * 3600 / size.seconds))
-    known = size is SIZES[0]
     chosen.add("ngram", {"order": 3}, "of words, from the training transcripts; 'text: [FILE]' adds more sentences")
     encoder = {"type": "conformer", "dim": size.dim, "layers": size.layers, "heads": 4, "feedforward": size.feedforward,
                "kernel": size.kernel, "dropout": 0.1, "subsampling": {"channels": size.channels}}
@@ -344,8 +351,9 @@ def choose_model(chosen: Choices, hours: float) -> None:
     chosen.add("losses.rnnt", {"type": "pruned_rnnt", "range": 5, "warmup_steps": _one_digit(min(2000, 0.1 * steps))}, "")
     chosen.add("losses.ctc", {"type": "ctc"}, "")
     if known:
-        chosen.add("train.init_from", None, "weights to start from, where there is so little speech: ../numbers/exp/conformer, once "
-                   "egs/numbers/run.sh has been run, has this model's shape")
+        chosen.add("train.init_from", start, "a model of this shape, which knows sounds, if not these words; from random weights little "
+                   "speech in long utterances may teach nothing" if start else "from random weights little speech in long utterances may "
+                   f"teach nothing: 'make demo' (a quarter of an hour) trains {START}, from which recipes written afterwards start")
     chosen.add("train.epochs", epochs, f"about {epochs * hours:.0f} hours of audio and {steps} steps in all")
     chosen.add("train.optimizer", {"type": "adamw", "lr": size.lr}, "")
     chosen.add("train.schedule", {"type": "cosine", "warmup_steps": _one_digit(min(2000, 0.02 * steps))}, "")

@@ -32,6 +32,7 @@ model:
   joiner: {dim: 8}
 losses: {rnnt: {warmup_steps: 4}}
 train:
+  init_from: null
   epochs: 1
   schedule: {warmup_steps: 4}
   batches: {max_duration: 200}

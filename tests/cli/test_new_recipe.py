@@ -38,6 +38,15 @@ def test_it_says_what_it_found_and_why(egs: Path, corpus: Path, capsys: pytest.C
     assert f"corpus_dir={shlex.quote(str(corpus))}\n" in script and "test_splits" not in script, "test is the only one"
 
 
+def test_it_starts_from_the_model_of_the_demo_where_there_is_one(egs: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-recipe", "before", str(corpus), "--egs-dir", str(egs)]) == 0
+    (egs / "numbers/exp/conformer").mkdir(parents=True)
+    (egs / "numbers/exp/conformer/train_summary.json").write_text("{}")
+    assert main(["new-recipe", "after", str(corpus), "--egs-dir", str(egs)]) == 0
+    assert "  init_from: null\n" in (egs / "before/conf/base.yaml").read_text()
+    assert "  init_from: ../numbers/exp/conformer\n" in (egs / "after/conf/base.yaml").read_text()
+
+
 def test_a_corpus_with_an_address(egs: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = "https://example.org/corpus.tar.gz"
     assert main(["new-recipe", "mine", str(corpus), "--egs-dir", str(egs), "--url", url]) == 0

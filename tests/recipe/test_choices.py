@@ -200,13 +200,20 @@ def test_texts_that_are_both_trained_on_and_tested(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- tokens, model, training
 
 
-def chosen_for(hours: float, text: str) -> Choices:
+def chosen_for(hours: float, text: str, start: str | None = None) -> Choices:
     chosen = Choices(splits={"train": [Transcript(f"u{k}", text, None, hours * 36) for k in range(100)]})
     chosen.add("corpus.source", {"type": "table"}, "")
     chosen.add("corpus.splits.train", "all", "")
     choose_tokens(chosen, hours)
-    choose_model(chosen, hours)
+    choose_model(chosen, hours, start)
     return chosen
+
+
+def test_little_speech_starts_from_a_trained_model() -> None:
+    alone, helped, large = chosen_for(2, "habari"), chosen_for(2, "habari", "../numbers/exp/conformer"), chosen_for(30, "habari", "../x")
+    assert alone.value("train.init_from") is None and helped.value("train.init_from") == "../numbers/exp/conformer"
+    assert helped.value("train.epochs") == alone.value("train.epochs") / 2
+    assert "train.init_from" not in [choice.key for choice in large.choices], "the model of numbers is of another shape"
 
 
 @pytest.mark.parametrize("hours", [0.02, 0.5, 2, 9, 30, 200, 5000])
