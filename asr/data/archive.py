@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from lhotse.features.io import FeaturesReader, FeaturesWriter, register_reader, register_writer
 
 DTYPE = np.dtype("<f2")
@@ -32,7 +33,7 @@ class Float16Writer(FeaturesWriter):
 
     def write(self, key: str, value: np.ndarray) -> str:
         offset = self._file.tell()
-        self._file.write(value.astype(DTYPE).tobytes())
+        self._file.write(torch.from_numpy(value).half().numpy().astype(DTYPE, copy=False).tobytes())  # NumPy takes ten times as long
         return f"{offset},{value.shape[0]},{value.shape[1]}"
 
     def close(self) -> None:

@@ -42,15 +42,25 @@ class Transcript:
 
 
 def write_cuts(path: Path, cuts: Iterable["MonoCut"]) -> None:
-    """Gzipped JSON lines, whole or not at all; the same cuts give the same bytes. Storage paths below ``path`` become relative to it."""
+    """Gzipped JSON lines, as :func:`write_lines` does. Storage paths below ``path`` become relative to it."""
     base = path.parent.resolve()
-    with atomic_write(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+
+    def lines() -> Iterator[Any]:
         for cut in cuts:
             values = cut.to_dict()
             if "features" in values:
                 stored = Path(values["features"]["storage_path"])
                 if stored.is_absolute() and stored.is_relative_to(base):
                     values["features"]["storage_path"] = str(stored.relative_to(base))
+            yield values
+
+    write_lines(path, lines())
+
+
+def write_lines(path: Path, lines: Iterable[Any]) -> None:
+    """Gzipped JSON lines, whole or not at all; the same ones give the same bytes."""
+    with atomic_write(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+        for values in lines:
             file.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
 
 

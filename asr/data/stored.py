@@ -7,16 +7,20 @@
 """
 from __future__ import annotations
 
+import json
 import logging
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
+
+from torch import Tensor
 
 from asr.data.loader import EXTRACTOR, waveform
-from asr.data.manifests import iterate_cuts, json_lines, parse_cut, write_cuts
+from asr.data.manifests import json_lines, parse_cut, write_lines
 from asr.data.processes import run_tasks
+from asr.data.threads import read_ahead
 from asr.features import AnyFeatures, Fbank, Units, open_features
 from asr.files import atomic_path, atomic_write, fingerprint
 
@@ -52,6 +56,23 @@ class Shard:
         return all(file.exists() for file in self.files(extract.config)) and self.file(".key").read_text() == self.key(extract)
 
 
+class Spent(NamedTuple):
+    """Seconds: of audio; of making its features, by the clock and in CPU time; and of that what the extractor itself took, its own
+    forward, from a waveform in memory to a matrix. The rest is for manifests, audio, which is read ahead in a thread, and archives.
+    """
+
+    audio: float
+    wall: float
+    cpu: float
+    forward: float
+    forward_cpu: float
+
+    def __str__(self) -> str:
+        wall, forward = (3600 * seconds / self.audio for seconds in (self.wall, self.forward))
+        return (f"{self.audio / 3600:.2f} h of audio; each hour took a process {wall:.2f} s, of which the extractor's own forward "
+                f"{forward:.2f} s: overhead {wall / forward - 1:.0%} ({self.cpu / self.forward_cpu - 1:.0%} of CPU time)")
+
+
 def compute_features(
     cuts_path: Path, output: Path, config: AnyFeatures, *, jobs: int = 2, job: int | None = None, shard_seconds: float = SHARD_SECONDS,
     device: str = "cpu",
@@ -82,13 +103,11 @@ def compute_features(
     processes = 0 if device != "cpu" else jobs if job is None else 1
     times = run_tasks(compute, missing(), lambda shard: len(shard.lines), processes, f"features of {directory.name}")
     if times:
-        audio, total, computing = (sum(column) for column in zip(*times))
-        log.info("%.2f h of audio, %.0f s per hour on each of %d processes; %.0f %% of them is not the extractor's own", audio / 3600,
-                 3600 * total / audio, min(max(processes, 1), len(times)), 100 * (1 - computing / total))
+        log.info("%s", Spent(*map(sum, zip(*times))))
     if job is not None:
         return
     shards = [Shard(directory, number, cuts_path, 0) for number in range(count)]
-    write_cuts(output, (cut for shard in shards for cut in iterate_cuts(shard.file(".jsonl.gz"))))
+    write_lines(output, (_moved(values, directory.name) for shard in shards for values in json_lines(shard.file(".jsonl.gz"))))
     current = {file for shard in shards for file in shard.files(config)}
     for stale in set(directory.iterdir()) - current:  # of an earlier run with other cuts
         stale.unlink()
@@ -121,37 +140,43 @@ def _opened(config: AnyFeatures, extractor: Path, device: str) -> Fbank | Units:
     return open_features(config, extractor, device)
 
 
-def compute_shard(shard: Shard, config: AnyFeatures, extractor: Path, device: str) -> tuple[float, float, float]:
-    """Archive first, then its manifest, then the key that says both are whole.
+def _moved(values: dict[str, Any], directory: str) -> dict[str, Any]:
+    """The line of a shard, for the manifest in the directory above."""
+    values["features"]["storage_path"] = f"{directory}/{values['features']['storage_path']}"
+    return values
 
-    Gives seconds: of audio, of computing, and of that what the extractor itself took.
-    """
-    from lhotse.features import Features
 
+def compute_shard(shard: Shard, config: AnyFeatures, extractor: Path, device: str) -> Spent:
+    """Archive first, then its manifest, then the key that says both are whole."""
     extract = _opened(config, extractor, device)
-    began, computing = time.perf_counter(), 0.0
+    began = time.perf_counter(), time.process_time()
+    forward = forward_cpu = 0.0
     archive, manifest, key_file = shard.files(config)
-    key = shard.key(extract)  # before the lines are parsed, which uses them up
     key_file.unlink(missing_ok=True)
-    with_features = []
+    described = {"type": extract.kind, "frame_shift": config.frame_shift, "sampling_rate": config.sample_rate, "storage_path": archive.name}
+    lines = []
+
+    def read(numbered: tuple[int, Any]) -> tuple[Any, Any, Tensor]:
+        number, values = numbered
+        cut = parse_cut(json.loads(json.dumps(values)), shard.cuts_path, number)  # which uses up what it parses
+        return values, cut, waveform(cut, config.sample_rate)
+
     with atomic_path(archive) as partial, _writer(config)(partial) as writer:
-        for number, values in enumerate(shard.lines, start=shard.first):
-            cut = parse_cut(values, shard.cuts_path, number)
-            samples = waveform(cut, config.sample_rate)
-            started = time.perf_counter()
+        for values, cut, samples in read_ahead(read, enumerate(shard.lines, start=shard.first)):
+            started = time.perf_counter(), time.thread_time()
             try:
                 matrix = extract(samples).numpy()
             except ValueError as error:
                 raise ValueError(f"utterance '{cut.id}': {error}; leave it out, by corpus.min_duration if it is too short") from None
-            computing += time.perf_counter() - started
-            place = writer.write(cut.id, matrix)
-            with_features.append(cut.drop_features())
-            with_features[-1].features = Features(
-                type=extract.kind, num_frames=matrix.shape[0], num_features=matrix.shape[1], frame_shift=config.frame_shift,
-                sampling_rate=config.sample_rate, start=cut.start, duration=cut.duration, storage_type=writer.name,
-                storage_path=str(archive.resolve()), storage_key=place, recording_id=cut.recording.id, channels=cut.channel,
-            )
-    write_cuts(manifest, with_features)
+            forward += time.perf_counter() - started[0]
+            forward_cpu += time.thread_time() - started[1]
+            lines.append({**values, "features": {
+                **described, "num_frames": matrix.shape[0], "num_features": matrix.shape[1], "start": cut.start, "duration": cut.duration,
+                "storage_type": writer.name, "storage_key": writer.write(cut.id, matrix), "recording_id": cut.recording.id,
+                "channels": cut.channel,
+            }})
+    write_lines(manifest, lines)
     with atomic_write(key_file) as file:
-        file.write(key)
-    return sum(cut.duration for cut in with_features), time.perf_counter() - began, computing
+        file.write(shard.key(extract))
+    return Spent(sum(values["duration"] for values in lines), time.perf_counter() - began[0], time.process_time() - began[1],
+                 forward, forward_cpu)

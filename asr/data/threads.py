@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterable, TypeVar
+from itertools import islice
+from typing import Callable, Iterable, Iterator, TypeVar
 
 from tqdm import tqdm
 
@@ -23,3 +24,17 @@ def map_files(function: Callable[[A], B], items: Iterable[A], jobs: int, title: 
         finally:
             pool.shutdown(wait=True, cancel_futures=True)  # an interrupt waits for the files being read, not for all
     return results
+
+
+def read_ahead(function: Callable[[A], B], items: Iterable[A], size: int = 8) -> Iterator[B]:
+    """``function`` of every item, in their order: of ``size`` of them in a thread, while the caller is busy with those before."""
+    left = iter(items)
+
+    def block() -> list[B]:
+        return [function(item) for item in islice(left, size)]
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(block)
+        while results := ahead.result():
+            ahead = pool.submit(block)
+            yield from results

@@ -14,6 +14,8 @@ import torch
 
 from asr.data import compute_features, prepare_corpus, read_cuts
 from asr.data.loader import stored_features, waveform
+from asr.data.manifests import json_lines, write_cuts
+from asr.data.threads import read_ahead
 from asr.features import Fbank
 from tests.data.corpora import corpus_config, table_corpus
 
@@ -77,9 +79,43 @@ def test_equal_to_the_audio_s_features(prepared: Path) -> None:
         assert stored.dtype == torch.float32 and stored.shape == fresh.shape == (cut.num_frames, 40)
         assert (stored - fresh).abs().max() <= 0.008
         assert np.array_equal(cut.load_features(), stored.numpy())
+    matrices = [extract(waveform(cut, 16000)).numpy() for cut in cuts]
+    assert b"".join(map(Path.read_bytes, sorted((prepared / "whole/train").glob("*.f16")))) == b"".join(
+        matrix.astype("<f2").tobytes() for matrix in matrices
+    )
     middle = cuts[0].truncate(offset=0.1, duration=0.2)
     assert np.array_equal(middle.load_features(), cuts[0].load_features()[10:30])
     assert len(list((prepared / "whole/train").glob("*.f16"))) > 3
+
+
+def test_lines_are_those_of_lhotse_s_cuts(prepared: Path, tmp_path: Path) -> None:
+    """Features are added to lines without making cuts of them: what cuts would be written as is the same."""
+    for manifest in (prepared / "whole/train.jsonl.gz", *(prepared / "whole/train").glob("*.jsonl.gz")):
+        directory = tmp_path / manifest.name
+        write_cuts(directory / "again.jsonl.gz", read_cuts(manifest))
+        again = list(json_lines(directory / "again.jsonl.gz"))
+        for values in again:
+            storage = Path(values["features"]["storage_path"])
+            values["features"]["storage_path"] = str(storage.relative_to(manifest.parent.resolve()))
+        assert again == list(json_lines(manifest))
+
+
+def test_reading_ahead() -> None:
+    done = []
+
+    def read(number: int) -> int:
+        if number == 7:
+            raise ValueError("seven")
+        done.append(number)
+        return number**2
+
+    assert list(read_ahead(read, range(7), 3)) == [number**2 for number in range(7)]
+    done.clear()
+    ahead = read_ahead(read, range(100), 3)
+    assert [next(ahead) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(ValueError, match="seven"):
+        list(ahead)
+    assert done == list(range(7))
 
 
 def test_the_directory_may_move(prepared: Path, tmp_path: Path) -> None:
