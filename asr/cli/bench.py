@@ -18,6 +18,7 @@ BENCHMARKS = {
     "search": "greedy and beam search with RNN-T and TDT",
     "decode": "a trained model: real-time factors by component, searches beside greedy search, memory over hours",
     "encoder": "Zipformer: training and inference",
+    "training": "an epoch of training, configs beside each other",
     "checkpointing": "activation checkpointing of an encoder",
     "graphs": "decoding graphs of a large vocabulary, from a folder of texts",
     "manifests": "memory of going through manifests of many utterances",
