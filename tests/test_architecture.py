@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "environment": set(),
     "experiment": EVERYTHING - {"cli", "recipe"},
     "recipe": {"data", "experiment"},
-    "bench": {"data", "features", "models", "losses", "decode", "lang", "lm", "tokens", "fsa", "experiment"},
+    "bench": {"data", "features", "models", "losses", "decode", "lang", "lm", "tokens", "fsa", "train", "experiment"},
     "cli": EVERYTHING,
 }
 """Package or module of asr/ -> what of asr/ it may import, beside itself and the ground floor."""

@@ -1,9 +1,10 @@
 """Time of an epoch of training, for configs beside each other: different input, and whatever else they differ in.
 
-    asr bench training conf/tdt.yaml conf/kmeans_tdt.yaml conf/kmeans_bpe_tdt.yaml --data-dir data
+    asr bench training conf/tdt.yaml conf/zipformer.yaml --data-dir data
+    asr bench training                                        # of egs/numbers: fbank, units, without repetitions, subwords
 
-Features and tokens must be there (stages 1 to 3). Some batches of each config's first epoch are loaded and taken through a whole step,
-the configs taking turns; in CPU time, one thread. An epoch is what all its audio would take at that rate, without validation and checkpoints.
+Features and tokens must be there (stages 1 to 3). Batches of each config's first epoch are loaded and taken through a whole step, the
+configs taking turns; in CPU time, on one thread. An epoch is what all its audio would take at that rate, validation and checkpoints apart.
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -19,12 +20,13 @@ import torch
 
 from asr.config import load_config
 from asr.data import read_cuts, training_loader
-from asr.experiment import ExperimentConfig, Layout, beside, experiment_losses, start_model
+from asr.experiment import ExperimentConfig, Layout, beside, experiment_losses, start_model, unusable
 from asr.tokens import load_tokenizer
 from asr.train import Trainer
 from asr.train.step import Piece, seed_everything
 from asr.types import Batch
 
+NUMBERS = Path("egs/numbers")
 STEP = 10_000
 """Its number: losses and encoders have warmed up."""
 
@@ -43,12 +45,10 @@ class Run:
     padded: int = 0
     encoded: int = 0
 
-    def step(self, index: int) -> bool:
-        """Takes one step; False where the epoch is at its end. The first is not counted: it loads what all share."""
+    def step(self, index: int) -> None:
+        """Takes one step. The first is not counted: it loads what all others share."""
         started = time.process_time()
-        batch = next(self.batches, None)
-        if batch is None:
-            return False
+        batch = next(self.batches)
         result = self.trainer.step([Piece(batch, (self.config.seed, 0, index))], STEP, 0, lr=0.0)
         if index:
             self.spent.append(time.process_time() - started)
@@ -56,7 +56,6 @@ class Run:
             self.frames += result.feature_frames
             self.padded += result.padded_frames
             self.encoded += result.frames
-        return True
 
     @property
     def epoch(self) -> float:
@@ -72,15 +71,17 @@ def open_run(path: Path, overrides: list[str], data_dir: Path, scratch: Path) ->
     trainer = Trainer(config.train, model, experiment_losses(config, model, tokenizer), layout.exp, seed=config.seed)
     trainer.model.train()
     trainer.losses.train()
+    exclude = {item.id for item in unusable(config, layout, "train", tokenizer, model)}
     batches = training_loader(layout.features("train"), config.train.batches, config.features, tokenizer, seed=config.seed, epoch=0,
-                              beside=beside(config, layout, "train", targets=True))
+                              exclude=exclude, beside=beside(config, layout, "train", targets=True))
     hours = sum(cut.duration for cut in read_cuts(layout.features("train"))) / 3600
-    return Run(config, trainer, iter(batches), hours)
+    return Run(config, trainer, (batch for loader in cycle([batches]) for batch in loader), hours)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("configs", nargs="+", type=Path, help="the first is what the others are compared with")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="manifests, features and tokens (default: data)")
+    parser.add_argument("configs", nargs="*", type=Path, help="the first is what the others are compared with",
+                        default=[NUMBERS / f"conf/{name}.yaml" for name in ("tdt", "kmeans_tdt", "kmeans_dedup_tdt", "kmeans_bpe_tdt")])
+    parser.add_argument("--data-dir", type=Path, default=NUMBERS / "data", help=f"manifests, features, tokens (default: {NUMBERS}/data)")
     parser.add_argument("--steps", type=int, default=30, help="of each config (default: 30)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="changes a value of all configs")
 
@@ -91,8 +92,8 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         runs = [open_run(path, overrides, args.data_dir, Path(scratch)) for path in args.configs]
         for index in range(args.steps + 1):
-            if not all([each.step(index) for each in islice(runs, len(runs))]):
-                break
+            for each in runs:
+                each.step(index)
     print(f"{'config':<24}{'input frames/s':>15}{'encoder frames/s':>18}{'padding':>9}{'ms per step':>13}{'s per epoch':>13}{'times':>8}")
     for each in runs:
         print(f"{each.config.name:<24}{each.frames / each.audio:>15.1f}{each.encoded / each.audio:>18.1f}"

@@ -2,6 +2,7 @@
 
     asr bench losses --sizes 8,100,20,500
     asr bench decode --exp-dir exp/conformer     # with a trained model
+    asr bench training                           # on the data of egs/numbers
     asr bench                                    # all on made-up data, with their defaults
 
 Each prints one table. Measure on a machine that does nothing else.
@@ -18,15 +19,15 @@ BENCHMARKS = {
     "search": "greedy and beam search with RNN-T and TDT",
     "decode": "a trained model: real-time factors by component, searches beside greedy search, memory over hours",
     "encoder": "Zipformer: training and inference",
-    "training": "an epoch of training, configs beside each other",
     "checkpointing": "activation checkpointing of an encoder",
     "graphs": "decoding graphs of a large vocabulary, from a folder of texts",
     "manifests": "memory of going through manifests of many utterances",
+    "training": "an epoch of training, configs beside each other, on the data of a recipe",
 }
 """Benchmark -> one line of help; the module is asr/bench/<name>.py."""
 
-OF_A_MODEL = ("decode",)
-"""Those that need a trained model, which 'asr bench' alone leaves out."""
+OF_A_RECIPE = {"decode": "a trained model: asr bench decode --exp-dir DIR", "training": "the data of egs/numbers: asr bench training"}
+"""Those that need more than themselves, which 'asr bench' alone leaves out, and what they need."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         args.benchmark(args)
         return 0
     for name in BENCHMARKS:  # in processes of their own, so that memory is each one's
-        if name in OF_A_MODEL:
-            print(f"== {name}: needs a trained model, asr bench {name} --exp-dir DIR")
+        if name in OF_A_RECIPE:
+            print(f"== {name} needs {OF_A_RECIPE[name]}")
             continue
         print(f"== {name}", flush=True)
         if status := subprocess.run([sys.executable, "-m", "asr", "bench", name], check=False).returncode:

@@ -29,12 +29,26 @@ class Utterance(Protocol):
     @property
     def duration(self) -> float: ...
 
-    def perturb_speed(self, factor: float, affix_id: bool = ...) -> Any: ...
-
 
 U = TypeVar("U", bound=Utterance)
 TokenCount = Callable[[Any], int]
 """How many tokens an utterance has."""
+
+
+@dataclass
+class Measured:
+    """An utterance that is as long as what the model reads of it, in ``duration`` seconds of what it reads on average."""
+
+    cut: Any
+    id: Any
+    duration: float
+
+
+def measured(cuts: Sequence[Any], frames: Callable[[Any], int]) -> list[Measured]:
+    """For input whose frames do not all last as long: together the cuts keep their duration, each has the share of its frames."""
+    counts = [frames(cut) for cut in cuts]
+    seconds = sum(cut.duration for cut in cuts) / sum(counts)
+    return [Measured(cut, cut.id, seconds * count) for cut, count in zip(cuts, counts)]
 
 
 class SharConfig(BaseConfig):
@@ -48,6 +62,7 @@ class SharConfig(BaseConfig):
 
 class BatchConfig(BaseConfig):
     """max_duration: seconds of audio in a batch, counted as its longest utterance times their number; one longer utterance is a batch.
+        Units that do not all last as long (without repetitions, or subwords) count as long as they last on average.
         ``auto`` finds what fits into ``memory_gb`` when training begins, and keeps it.
     memory_gb: what a step may take under ``auto``; null is 80 % of the GPU, and on a CPU it must be stated.
     max_lattice: seconds times tokens of a batch, counted as its number of utterances times the longest times the most tokens plus one,
@@ -305,5 +320,5 @@ def duration_bins(cuts: Sequence[Utterance], config: BatchConfig) -> list[float]
     return bins or [durations[-1] + 1.0]
 
 
-def _at_speed(utterance: U, factor: float) -> U:
+def _at_speed(utterance: Any, factor: float) -> Any:
     return utterance if factor == 1.0 else utterance.perturb_speed(factor, affix_id=False)

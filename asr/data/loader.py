@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from asr.data.augment import Noise, Reverb, perturb_volume
-from asr.data.batches import BatchConfig, balanced, derived_seed, evaluation_plan, padding, training_plan
+from asr.data.batches import BatchConfig, balanced, derived_seed, evaluation_plan, measured, padding, training_plan
 from asr.data.beside import Beside
 from asr.data.checks import Tokenizer
 from asr.data.manifests import read_cuts
@@ -45,9 +45,9 @@ class BatchLoader:
     ``len(loader)``: batches that iterating gives.
     """
 
-    def __init__(self, dataset: "_Batches", indices: Sequence[int], workers: int) -> None:
+    def __init__(self, dataset: "_Batches", indices: Sequence[int], workers: int, padding: float) -> None:
         self.num_batches = len(dataset.plan)
-        self.padding = dataset.plan.padding if isinstance(dataset.plan, SharPlan) else padding(dataset.plan)
+        self.padding = padding
         self._dataset = dataset
         self._indices = indices
         self._workers = min(workers, len(indices))
@@ -86,6 +86,7 @@ def training_loader(
     plan: Any
     if config.shar is not None:
         plan = SharPlan(config.shar, config, features, tokenizer if config.max_lattice else None, seed=seed, epoch=epoch, exclude=exclude)
+        padded = plan.padding
     else:
         cuts = [cut for cut in _cuts(cuts_path) if cut.id not in exclude]
         if not cuts:
@@ -93,13 +94,17 @@ def training_loader(
         if config.language_temperature is not None:
             cuts = balanced(cuts, config.language_temperature, seed, epoch)
         counts = _token_counts(cuts_path, _stamp(cuts_path), tokenizer) if config.max_lattice else {}
-        plan = training_plan(cuts, config, seed, epoch, lambda cut: counts[cut.id])
+        lengths: Any = measured(cuts, count_frames(cuts_path, features)) if varies(features) else cuts
+        plan = training_plan(lengths, config, seed, epoch, lambda cut: counts[cut.id])
+        padded = padding(plan)
+        if lengths is not cuts:
+            plan = [[utterance.cut for utterance in batch] for batch in plan]
     units = open_units(features, cuts_path)
     cache = _cached_features(cuts_path, _stamp(cuts_path), features) if config.cache else None
     augmentation = _Augmentation(config, features.sample_rate, _input_units(features, beside), seed, epoch)
     dataset = _Batches(plan, features, tokenizer, cache, augmentation, beside, units)
     indices = [index for index in range(skip_batches, len(plan)) if index % world_size == rank]
-    return BatchLoader(dataset, indices, 0 if config.cache else config.workers)
+    return BatchLoader(dataset, indices, 0 if config.cache else config.workers, padded)
 
 
 def _input_units(features: Any, beside: Beside | None) -> UnitSpace | None:
@@ -139,7 +144,7 @@ def evaluation_loader(
         raise ValueError(f"{cuts_path}: no utterance is left")
     plan = evaluation_plan(cuts, max_duration)
     dataset = _Batches(plan, features, tokenizer, None, None, beside, open_units(features, cuts_path))
-    return BatchLoader(dataset, range(job - 1, len(plan), jobs), workers)
+    return BatchLoader(dataset, range(job - 1, len(plan), jobs), workers, padding(plan))
 
 
 class _Failure:
@@ -273,6 +278,11 @@ def open_units(features: AnyFeatures, cuts_path: Path) -> Units | None:
     return Units(features, cuts_path.parent / EXTRACTOR) if isinstance(features, Units.Config) else None
 
 
+def varies(features: AnyFeatures) -> bool:
+    """Whether frames that the model reads do not all last as long."""
+    return isinstance(features, Units.Config) and not features.every_frame
+
+
 def count_frames(cuts_path: Path, features: AnyFeatures) -> "Callable[[MonoCut], int]":
     """How many feature frames a cut of this manifest has. Of units in shards, which are not read for this, all frames are counted."""
     units = open_units(features, cuts_path)
@@ -280,9 +290,9 @@ def count_frames(cuts_path: Path, features: AnyFeatures) -> "Callable[[MonoCut],
     def count(cut: "MonoCut") -> int:
         if units is None:
             return features.num_frames(cut.num_samples)
-        if units.config.every_frame or not cut.has_features or cut.features.storage_type == "shar":
+        if not varies(features) or not cut.has_features or cut.features.storage_type == "shar":
             return int(cut.num_frames)
-        return len(units.view(stored_features(cut, features, units)).units_TQ)
+        return _unit_counts(cuts_path, _stamp(cuts_path), features)[cut.id]
 
     return count
 
@@ -350,6 +360,17 @@ def _read_once(path: Path, stamp: Any) -> "list[MonoCut]":
 @lru_cache(maxsize=2)
 def _token_counts(path: Path, stamp: Any, tokenizer: Tokenizer) -> dict[str, int]:
     return {cut.id: len(tokenizer.encode(cut.supervisions[0].text or "")) for cut in _cuts(path)}
+
+
+@lru_cache(maxsize=4)
+def _unit_counts(path: Path, stamp: Any, config: Units.Config) -> dict[str, int]:
+    """What is left of each utterance's units as the model reads them."""
+    units = open_units(config, path)
+    assert units is not None
+    return {
+        cut.id: len(units.view(stored_features(cut, config, units)).units_TQ)
+        for cut in tqdm(_cuts(path), desc="counting units", unit="utt", delay=3)
+    }
 
 
 @lru_cache(maxsize=2)

@@ -130,6 +130,17 @@ def test_quality(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("data/unit_quality.png").stat().st_size > 1000
 
 
+def test_epochs_are_measured_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load(Path("config.yaml").read_text())
+    features = {**values["features"], "deduplicate": False, "bpe": None}
+    Path("frames.yaml").write_text(yaml.safe_dump({**values, "name": "frames", "features": features}))
+    capsys.readouterr()
+    assert main(["bench", "training", "frames.yaml", "config.yaml", "--data-dir", "data", "--steps", "2"]) == 0
+    frames, subwords = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    assert (frames[0], frames[-1], subwords[0]) == ("frames", "1.00x", "units")
+    assert float(frames[1]) == pytest.approx(100, rel=0.02) and float(subwords[1]) < 90
+
+
 def test_other_units_than_the_model_s_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """The same config, but clustered anew: whatever has the model's name on it is refused."""
     where = layout()

@@ -131,6 +131,20 @@ def test_shards_and_cache_hold_the_same(stored: Path, tmp_path: Path) -> None:
     assert found[0] == found[1] == found[2] and len(found[0]) == 10
 
 
+def test_batches_are_counted_in_what_the_model_reads(stored: Path) -> None:
+    """Utterances of equal length in seconds differ in units; the corpus keeps its length."""
+    features = config(deduplicate=True, bpe=80)
+    limits = BatchConfig(max_duration=20, workers=0, spec_augment=None)
+    loader = training_loader(stored, limits, features, Letters(), seed=0, epoch=0)
+    batches = list(loader)
+    lens = {id: int(length) for batch in batches for id, length in zip(batch.ids, batch.feature_lens_B)}
+    seconds_per_unit = sum(cut.duration for cut in read_cuts(stored)) / sum(lens.values())
+    assert len(lens) == 10 and len(set(lens.values())) > 5
+    assert all(len(batch) == 1 or batch.features_BTF[..., 0].numel() * seconds_per_unit <= 20.001 for batch in batches)
+    padded = sum(batch.features_BTF[..., 0].numel() for batch in batches)
+    assert loader.padding == pytest.approx(1 - sum(lens.values()) / padded)
+
+
 def test_silence_is_one_unit_without_repetitions(stored: Path) -> None:
     units = open_units(config(deduplicate=True), stored)
     assert units is not None
