@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Mapping
 
 from asr import hypotheses
 from asr.files import atomic_write, fingerprint
@@ -59,9 +59,10 @@ def resampling_groups(scored: Scored, over: Over) -> list[str] | None:
 
 
 def score_split(directory: Path, experiment: str, exp_dir: Path, *, command: str, over: Over = "utterances",
-                tuned_on_test: bool = False) -> list[Row]:
+                tuned_on_test: bool = False, input: Mapping[str, Any] | None = None) -> list[Row]:
     """Scores each ``<search>.jsonl`` in ``directory``, and writes ``<search>.errors.txt`` and ``<search>.per_speaker.txt``.
 
+    input: what was read of the set, for its rows.
     Rows come with the lowest WER first. Raises ValueError where nothing was decoded, and where scales were tuned on utterances of
     a test set, unless ``tuned_on_test`` says that this is known.
     """
@@ -79,7 +80,7 @@ def score_split(directory: Path, experiment: str, exp_dir: Path, *, command: str
             file.write(error_report(result.scored, title))
         with atomic_write(directory / f"{name}.per_speaker.txt") as file:
             file.write(speaker_table(result.scored))
-        rows.append(_row(result, _baseline(name, found), experiment, exp_dir, command, over))
+        rows.append(_row(result, _baseline(name, found), experiment, exp_dir, command, over, input))
     return sorted(rows, key=lambda row: (row.wer, row.search))
 
 
@@ -115,7 +116,9 @@ def _baseline(name: str, found: dict[str, Result]) -> Result | None:
     return found[max(shorter, key=len)] if shorter else None
 
 
-def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path, command: str, over: Over) -> Row:
+def _row(
+    result: Result, baseline: Result | None, experiment: str, exp_dir: Path, command: str, over: Over, input: Mapping[str, Any] | None
+) -> Row:
     header, words, characters, mixed = result.header, result.scored.words, result.scored.characters, result.scored.mixed
     config = exp_dir / "config.yaml"
     tree, machine = source(), provenance.hardware()
@@ -143,5 +146,5 @@ def _row(result: Result, baseline: Result | None, experiment: str, exp_dir: Path
         ece_calibrated=None if fitted is None else calibration.expected_error(fitted(confidence_N), right_N),
         mer=None if mixed is None else mixed.rate, seen_in_tuning=seen_in_tuning(result),
         oracle_wer=None if oracle is None else oracle.rate,
-        language_error=None if result.scored.languages is None else result.scored.languages.rate,
+        language_error=None if result.scored.languages is None else result.scored.languages.rate, input=input,
     )

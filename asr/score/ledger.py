@@ -32,6 +32,8 @@ class Row:
     language_error: of how many utterances the language was not recognised; None where references do not tell it.
     ece, ece_calibrated: expected calibration error of the words' confidences, before and after the calibration fitted on dev (see
         asr.score.calibration); None where there are no confidences, or no calibration.
+    input: what the model read of this set: ``name``, ``units`` (whether discrete units were in it), and of a second of audio the
+        ``frames``, or units, and ``bits``; None where that was not known when scoring.
     seen_in_tuning: how many of the utterances the scales were tuned on; above 0 for a test set, the result is not to be trusted.
     """
 
@@ -70,6 +72,7 @@ class Row:
     seen_in_tuning: int = 0
     oracle_wer: float | None = None
     language_error: float | None = None
+    input: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -25,7 +25,7 @@ def results(rows: Iterable[Row]) -> str:
     lines = ["# Results", "", "Made by `asr score` from the ledger beside this file; edit neither."]
     for split in dict.fromkeys(row.split for row in newest):
         of_split = [row for row in newest if row.split == split]
-        lines += ["", f"## {split}", "", *_split_table(of_split)]
+        lines += ["", f"## {split}", "", *_split_table(of_split), *_input_table(of_split)]
         often = [f"{row.experiment} {row.search} ({tries[_shown_as(row)]})" for row in of_split if tries[_shown_as(row)] > 1]
         if often:
             lines += ["", f"Scored with several settings, of which the newest is shown: {', '.join(often)}."]
@@ -68,6 +68,31 @@ def _split_table(rows: Sequence[Row]) -> list[str]:
         "RTF: real-time factor of decoding; search RTF: its part after the encoder. ECE: calibration error of the words' confidences.", "",
         *_markdown(("experiment", "search", *_COLUMNS), cells),
     ]
+
+
+def _input_table(rows: Sequence[Row]) -> list[str]:
+    """What different input brings and costs, where some of it is units: by one search without a language model, if all have such a one."""
+    known = [row for row in rows if row.input is not None]
+    if not any(row.input["units"] for row in known if row.input is not None):
+        return []
+    experiments = {row.experiment for row in known}
+    by_search: dict[str, list[Row]] = {}
+    for row in known:
+        by_search.setdefault(row.search, []).append(row)
+    shared = [found for found in by_search.values() if len(found) == len(experiments) and not any(row.scales for row in found)]
+    if not shared:
+        return []
+    chosen = min(shared, key=lambda found: sum(row.wer for row in found))
+    columns = ("experiment", "input", "bits per second", "frames or units per second", "WER % [95 %]", "training, s", "RTF", "search RTF")
+    cells = []
+    for row in chosen:
+        read, trained = dict(row.input or {}), row.training or {}
+        seconds, epochs = trained.get("seconds"), trained.get("epochs")
+        training = f"{seconds:,.0f} ({seconds / epochs:,.0f} per epoch)" if seconds and epochs else ""
+        cells.append((row.experiment, read["name"], f"{read['bits']:,}", f"{read['frames']:g}", wer_text(row), training,
+                      _factor(row.real_time_factor), _factor(row.search_real_time_factor)))
+    title = f"What the models read, and what came of it by the search {chosen[0].search}. Bits of numbers are those of their archives."
+    return ["", title, "", *_markdown(columns, cells)]
 
 
 _COLUMNS = ("WER % [95 %]", "S", "D", "I", "CER %", "ECE %", "RTF", "search RTF", "scales", "WER against")

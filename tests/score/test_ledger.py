@@ -216,3 +216,19 @@ def test_provenance_is_of_this_checkout() -> None:
     commit = source().commit
     assert commit is None or len(commit) == 40
     assert provenance.hardware().cpu
+
+
+def test_input_is_compared_where_some_of_it_is_units(exp: Path) -> None:
+    """By a search that every experiment has, and that no language model helps."""
+    fbank, units = ({"name": name, "units": name == "units", "frames": frames, "bits": bits}
+                    for name, frames, bits in (("fbank", 100.0, 128000), ("units", 34.5, 378)))
+    plain = rows_of(exp, input=fbank)
+    other = [replace(row, experiment="dense", input=units, wer=0.5) for row in rows_of(exp)]
+    alone = replace(other[0], search="greedy", scales={}, wer=0.0)
+    old = [replace(row, experiment="old", input=None) for row in rows_of(exp)]
+    assert "bits per second" not in results(plain + old)
+    text = results([*plain, *old, *other, alone])
+    table = text[text.index("What the models read") :].split("\n\n")[1].splitlines()[2:]
+    assert "by the search modified_beam." in text and [line.split(" | ")[:4] for line in table] == [
+        ["| tiny", "fbank", "128,000", "100"], ["| dense", "units", "378", "34.5"]]
+    assert "| 61 (15 per epoch) |" in table[0]
