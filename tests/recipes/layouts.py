@@ -14,6 +14,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from asr.data.synthesis import espeak
+from asr.tokens.espeak import SAMPLE_RATE as ESPEAK_RATE
 
 ENGLISH = (
     "the boy was there when the sun rose", "a rod is used to catch pink salmon", "the source of the huge river is the clear spring",
@@ -55,7 +56,7 @@ def spoken(texts: Sequence[str], voice: str, number: int, sample_rate: int = 160
     """``number`` utterances, int16 (samples,), of the texts in turn."""
     tasks = [(index, texts[index % len(texts)], voice, index) for index in range(number)]
     found = dict(espeak.in_fresh_processes(_say, tasks, jobs=2))
-    up, down = sample_rate // 50, espeak.SAMPLE_RATE // 50
+    up, down = sample_rate // 50, ESPEAK_RATE // 50
     return [np.clip(resample_poly(found[index].astype(float), up, down), -32768, 32767).astype(np.int16) for index in range(number)]
 
 
