@@ -113,6 +113,23 @@ def test_equals_a_dictionary_of_prefixes(scorers, beam):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("blanks, probability", [
+    ((0.7, 0.6), 0.58),  # Graves, "Supervised sequence labelling with recurrent neural networks", 2012, section 7.4
+    ((0.6, 0.6), 0.64),  # the mini example of Scheidl's CTCDecoder: 'a' by beam search, nothing by the best path
+])
+def test_published_examples_where_the_best_path_is_not_the_best_transcript(blanks, probability):
+    model = random_model(vocabulary=SIZE)
+    model.ctc_log_probs = lambda out: out.frames_BSD
+    frames_1SV = torch.full((1, 2, SIZE), -1e4)
+    frames_1SV[0, :, 0], frames_1SV[0, :, 1] = torch.tensor(blanks).log(), (1 - torch.tensor(blanks)).log()
+    encoder_out = EncoderOut(frames_1SV, torch.tensor([2]))
+    assert CtcGreedy(CtcGreedy.Config(), model, TOKENIZER).decode(encoder_out)[0][0].tokens == ()
+    best, other = search_of(model, beam=2).decode(encoder_out)[0][:2]
+    assert (best.tokens, other.tokens) == ((1,), ())
+    assert math.exp(best.score) == pytest.approx(probability) and math.exp(other.score) == pytest.approx(math.prod(blanks))
+
+
+@torch.no_grad()
 def test_batched_equals_one_by_one_and_no_frames_give_nothing():
     model, encoder_out = random_model(4, sharpness=2.0, vocabulary=SIZE), random_encoder_out(lens=(9, 0, 23, 1, 16))
     search = search_of(model, beam=4, scorers=SCORERS)
