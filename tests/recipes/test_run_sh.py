@@ -32,7 +32,7 @@ def test_help_names_every_option_from_anywhere(recipe: Path, tmp_path: Path) -> 
 def test_every_recipe_has_the_same_numbered_stages(recipe: Path) -> None:
     text = recipe.read_text() + (ROOT / "utils/stages.sh").read_text()
     assert '. "$root/utils/stages.sh"\n' in text
-    assert sorted(set(map(int, re.findall(r"^stage (\d)", text, re.M)))) == list(range(10))
+    assert sorted(set(map(int, re.findall(r"^ *stage (\d)", text, re.M)))) == list(range(10))
     assert (recipe.parent / "conf" / "base.yaml").exists()
 
 
